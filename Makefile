@@ -1,0 +1,40 @@
+# Everything a developer needs; each target does its own set-up. Needs Python 3.11 or newer, make and a package index.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python3.13; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install demo test lint format bench clean
+.DEFAULT_GOAL := install
+
+install: $(INSTALLED)  ## a .venv with the project and its developer's tools
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "linewatch needs Python 3.11 or newer with venv: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: install  ## watch a synthetic factory for a minute, then print what happened
+	$(BIN)/linewatch demo
+
+test: install  ## unit, property and system tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
+
+lint: install  ## format, lint, types and the import contract, as CI checks them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## overhead and accuracy on this machine; see benchmarks/README.md
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/accuracy.py
+
+clean:
+	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

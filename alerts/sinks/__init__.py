@@ -1,0 +1,1 @@
+"""Where alerts are delivered: log, webhook, MQTT. One file per sink."""

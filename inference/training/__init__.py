@@ -1,0 +1,1 @@
+"""Fitting, calibrating and evaluating detectors. May import everything in `inference`, `ingest` and `storage`."""

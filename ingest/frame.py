@@ -1,0 +1,50 @@
+"""The noun of ingest: one captured picture and what is known about it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+"""A picture in memory: `[H, W, 3]` uint8, channels in OpenCV's order (blue, green, red)."""
+
+
+class Condition(StrEnum):
+    """Whether the camera delivers pictures that can be judged at all."""
+
+    OK = "ok"
+    FROZEN = "frozen"  # the same picture again and again
+    DARK = "dark"  # no light, or a covered lens
+    LOST = "lost"  # the source is gone; capture is reconnecting
+    CORRUPT = "corrupt"  # this one picture could not be decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One captured frame at full resolution.
+
+    Attributes:
+        line: the production line (or scene) this camera watches.
+        run: identifies one start of capture; sortable by time, see `new_run`.
+        seq: counts from 0 within the run without holes.
+        wall_ns: wall-clock time of capture, nanoseconds since the epoch. For people.
+        mono_ns: monotonic time of capture on this host, nanoseconds. For durations.
+        picture: the picture, or None when it could not be decoded (`condition` is then CORRUPT).
+        condition: whether the picture can be judged.
+        part: identity of the part in view, when the line tracks parts.
+    """
+
+    line: str
+    run: str
+    seq: int
+    wall_ns: int
+    mono_ns: int
+    picture: Picture | None
+    condition: Condition = Condition.OK
+    part: str | None = None
+
+
+def new_run(wall_ns: int) -> str:
+    """Name a run by its start: 16 hexadecimal digits of `wall_ns`, so that names sort by time."""
+    return f"{wall_ns:016x}"

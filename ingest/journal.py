@@ -1,0 +1,71 @@
+"""How many frames a run has captured, in a form that outlives the process.
+
+A frame that was numbered but never left a killed capture process would otherwise be forgotten without a verdict. Each
+run keeps one small memory-mapped file: the kernel holds its pages when the process dies, so a store of eight bytes is
+all it costs per frame. The next start finds the file, closes the run's gap as `unknown`, and removes it.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_FORMAT = struct.Struct("<8sQ")  # magic, next sequence number
+_MAGIC = b"lwrun\x00\x00\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A run that its process did not finish: all numbers below `next_seq` were captured."""
+
+    run: str
+    next_seq: int
+    path: Path
+
+    def forget(self) -> None:
+        """Remove the file: every frame of the run has been accounted for."""
+        self.path.unlink(missing_ok=True)
+
+
+class RunJournal:
+    """The count of one running capture; `close` keeps the file unless the run is settled."""
+
+    def __init__(self, folder: Path, *, line: str, run: str) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = folder / f"{line}@{run}.run"
+        with self.path.open("xb") as file:
+            file.write(_FORMAT.pack(_MAGIC, 0))
+            file.flush()
+            os.fsync(file.fileno())
+        with self.path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), _FORMAT.size)
+
+    def advance(self, next_seq: int) -> None:
+        """Note, before a frame is offered, that all numbers below `next_seq` now exist."""
+        struct.pack_into("<Q", self._map, 8, next_seq)
+
+    def close(self, *, settled: bool) -> None:
+        """Stop writing; a settled run leaves nothing behind."""
+        self._map.close()
+        if settled:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._map.closed:
+            self._map.close()
+
+
+def leftovers(folder: Path, *, line: str) -> Iterator[Leftover]:
+    """Find the runs of `line` that an earlier process left unfinished, oldest first."""
+    for path in sorted(folder.glob(f"{line}@*.run")):
+        data = path.read_bytes()
+        if len(data) != _FORMAT.size or not data.startswith(_MAGIC):
+            path.unlink()  # died while creating it, before any frame was numbered
+            continue
+        yield Leftover(run=path.stem.rpartition("@")[2], next_seq=_FORMAT.unpack(data)[1], path=path)

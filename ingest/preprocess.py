@@ -1,0 +1,75 @@
+"""The one way from a picture to what a detector sees.
+
+Capture, fitting, scoring and every engine call `prepare` and nothing else: a training path that resizes differently
+from the serving path is how deployed models come to judge differently.
+"""
+
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ingest.errors import ImageError
+from ingest.frame import Picture
+
+RGB = NDArray[np.uint8]
+"""A prepared picture: `[h, w, 3]` uint8, red, green, blue."""
+
+_RESAMPLE = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_OUTSIDE = 127  # grey level outside the mask polygon: the same in fitting and serving, hence never anomalous
+
+
+class Preprocessing(BaseModel):
+    """How pictures of one camera become inputs of one model; recorded in the model's manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]]
+    """Width and height in pixels of the model's input."""
+    resample: Literal["area", "linear", "cubic"] = "area"
+    """Interpolation of OpenCV's resize. `area` averages when shrinking, so thin defects do not alias away."""
+    roi: tuple[int, int, int, int] | None = None
+    """Region of interest `[x0, y0, x1, y1]` in pixels of the full picture, cut out first."""
+    mask: tuple[tuple[int, int], ...] | None = None
+    """Polygon in pixels of the full picture; everything outside becomes a constant grey."""
+
+    @model_validator(mode="after")
+    def _check_regions(self) -> "Preprocessing":
+        if self.roi is not None:
+            x0, y0, x1, y1 = self.roi
+            if not (0 <= x0 < x1 and 0 <= y0 < y1):
+                raise ValueError(f"roi {list(self.roi)} must be [x0, y0, x1, y1] with 0 <= x0 < x1 and 0 <= y0 < y1")
+        if self.mask is not None and len(self.mask) < 3:
+            raise ValueError(f"mask has {len(self.mask)} corners: a polygon needs at least 3")
+        return self
+
+
+def prepare(picture: Picture, preprocessing: Preprocessing) -> RGB:
+    """Cut, mask, resize and reorder one picture.
+
+    Args:
+        picture: `[H, W, 3]` uint8 BGR.
+        preprocessing: what the model was fitted with.
+
+    Returns:
+        `[h, w, 3]` uint8 RGB, contiguous, of `preprocessing.size`.
+
+    Raises:
+        ImageError: the region of interest lies outside the picture.
+    """
+    height, width = picture.shape[:2]
+    if preprocessing.mask is not None:
+        inside = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(inside, [np.asarray(preprocessing.mask, np.int32)], 1)
+        picture = np.where(inside[..., None] == 1, picture, np.uint8(_OUTSIDE))
+    if preprocessing.roi is not None:
+        x0, y0, x1, y1 = preprocessing.roi
+        if x1 > width or y1 > height:
+            raise ImageError(
+                f"region of interest {list(preprocessing.roi)} reaches outside the {width}x{height} picture"
+            )
+        picture = picture[y0:y1, x0:x1]
+    resized = cv2.resize(picture, preprocessing.size, interpolation=_RESAMPLE[preprocessing.resample])
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))

@@ -1,0 +1,333 @@
+"""From ledger to workers: credits, acknowledgements, resending.
+
+One DEALER socket per worker. A frame is sent only against a credit, stays in the ledger until its acknowledgement, and
+goes to another worker when the one that held it falls silent or comes back under a new name. (A PUSH socket forgets
+what a dead worker held.)
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+import zmq
+
+from ingest import curve, wire
+from ingest.errors import ImageError, IngestError, WireError
+from ingest.frame import Condition, Frame
+from ingest.journal import leftovers
+from ingest.ledger import GivenUp, Ledger
+from ingest.pictures import encode_jpeg
+from ingest.preprocess import Preprocessing, prepare
+
+BEAT_S = 1.0
+SILENT_S = 3.0
+"""A worker not heard of for this long is treated as lost (it grants every half second)."""
+LEFTOVER_GRACE_S = 3.0
+"""Frames of a killed capture may still be under way in a worker: its verdicts come first, then the gap is closed."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Link:
+    """One worker as seen from here."""
+
+    endpoint: str
+    socket: zmq.Socket[bytes]
+    worker: str | None = None
+    credits: int = 0
+    preprocessing: Preprocessing | None = None
+    heard: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the line's own configuration says about the picture."""
+
+    roi: tuple[int, int, int, int] | None = None
+    mask: tuple[tuple[int, int], ...] | None = None
+
+    def apply(self, wanted: Preprocessing) -> Preprocessing:
+        """Combine with what the model wants.
+
+        Raises:
+            IngestError: the model was fitted on another region than this line looks at.
+        """
+        for name in ("roi", "mask"):
+            ours, theirs = getattr(self, name), getattr(wanted, name)
+            if theirs is not None and ours != theirs:
+                raise IngestError(f"{name} of the line ({ours}) is not the one its model was fitted with ({theirs})")
+        return wanted.model_copy(update={"roi": self.roi, "mask": self.mask})
+
+
+class Publisher:
+    """Offers the frames of one line to its workers; runs in a thread of its own."""
+
+    def __init__(
+        self,
+        *,
+        line: str,
+        run: str,
+        ledger: Ledger,
+        view: View,
+        endpoints: Sequence[str],
+        journal: Path,
+        keys: Path | None,
+    ) -> None:
+        self._line, self._run, self._ledger, self._view, self._journal = line, run, ledger, view, journal
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._links = [_Link(endpoint, self._connect(endpoint, keys)) for endpoint in endpoints]
+        self._lock = threading.Condition()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._next_seq = 0
+        self._condition = Condition.OK
+        self._beat_due = float("-inf")
+        self._ending: Literal["no", "drain", "now"] = "no"
+        self._old = list(leftovers(journal, line=line))
+        self._old_due = time.monotonic() + LEFTOVER_GRACE_S
+        self.settled = False
+        """True once everything of this run is accounted for and the workers were told that it ended."""
+
+    def offer(self, frame: Frame, *, wait: bool, stop: threading.Event) -> None:
+        """Take a frame from the camera; with `wait`, block while the buffer is full (the source can wait)."""
+        with self._lock:
+            while wait and self._ledger.full and not stop.is_set():
+                self._lock.wait(0.2)
+            self._ledger.admit(frame)
+            self._next_seq = frame.seq + 1
+        self._wake()
+
+    def report(self, condition: Condition) -> None:
+        """Tell the workers about the camera; a change is told at once."""
+        with self._lock:
+            if condition is not self._condition:
+                self._condition = condition
+                self._beat_due = float("-inf")
+        self._wake()
+
+    def finish(self, how: Literal["drain", "now"]) -> None:
+        """No more frames come: `drain` waits for every verdict, `now` gives up what is still open."""
+        with self._lock:
+            self._ending = how
+        self._wake()
+
+    def run(self, *, stop: threading.Event) -> None:
+        """Serve until the run is settled or `stop` is set."""
+        poller = zmq.Poller()
+        poller.register(self._wake_read, zmq.POLLIN)
+        for link in self._links:
+            poller.register(link.socket, zmq.POLLIN)
+        try:
+            while not stop.is_set() and not self.settled:
+                poller.poll(100)
+                self._drain_wake()
+                self.step(time.monotonic())
+        finally:
+            self._context.destroy(linger=500)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def step(self, now: float) -> None:
+        """Do everything that can be done now."""
+        for link in self._links:
+            self._receive(link, now)
+        with self._lock:
+            self._lose_silent(now)
+            if self._ending == "now":
+                self._ledger.abandon_all("capture stopped")
+            self._ledger.expire(now)
+            self._lock.notify_all()
+        self._send_frames()
+        self._tell_gaps(now)
+        if now >= self._beat_due:
+            self._beat(now)
+        if self._ending != "no" and self._ledger.open == 0 and not self._old:
+            self._beat(now, ended=True)
+            self.settled = True
+
+    def _receive(self, link: _Link, now: float) -> None:
+        while True:
+            try:
+                parts = link.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message, _ = wire.unpack(parts)
+            except WireError as error:
+                log.warning("dropped a malformed message", line=self._line, endpoint=link.endpoint, error=str(error))
+                continue
+            link.heard = now
+            if isinstance(message, wire.Grant):
+                self._granted(link, message)
+            elif isinstance(message, wire.Ack):
+                self._acknowledged(link, message)
+
+    def _granted(self, link: _Link, grant: wire.Grant) -> None:
+        if link.worker != grant.worker:
+            if link.worker is not None:
+                self._take_back(link)
+            link.worker = grant.worker
+            log.info("worker ready", line=self._line, worker=grant.worker)
+        link.credits = grant.credits
+        wanted = None
+        if grant.preprocessing is not None:
+            try:
+                wanted = self._view.apply(grant.preprocessing)
+            except IngestError as error:
+                log.error("frames cannot be judged", line=self._line, error=str(error))  # noqa: TRY400 - one line
+        link.preprocessing = wanted
+
+    def _acknowledged(self, link: _Link, ack: wire.Ack) -> None:
+        if ack.run != self._run:
+            for old in [old for old in self._old if old.run == ack.run]:
+                old.forget()
+                self._old.remove(old)
+            return
+        with self._lock:
+            if ack.retry:
+                self._ledger.unsend(seq for first, last in ack.ranges for seq in range(first, last + 1))
+                return
+            frames = self._ledger.settle(ack.ranges)
+            self._lock.notify_all()
+        if not ack.portrait:
+            return
+        for frame in frames:
+            if frame.picture is not None:
+                portrait = wire.Portrait(line=frame.line, run=frame.run, seq=frame.seq)
+                self._send(link, wire.pack(portrait, encode_jpeg(frame.picture)))
+
+    def _lose_silent(self, now: float) -> None:
+        for link in self._links:
+            if link.worker is not None and now - link.heard > SILENT_S:
+                self._take_back(link)
+                link.worker, link.credits = None, 0
+
+    def _take_back(self, link: _Link) -> None:
+        with self._lock:
+            taken = self._ledger.worker_lost(link.worker or "")
+        log.warning("worker lost", line=self._line, worker=link.worker, frames_taken_back=taken)
+
+    def _send_frames(self) -> None:
+        while True:
+            with self._lock:
+                link = self._freest()
+                frame = self._ledger.send(link.worker) if link is not None and link.worker is not None else None
+            if link is None or frame is None:
+                return
+            if not self._send_frame(link, frame):
+                return
+
+    def _freest(self) -> _Link | None:
+        """The worker with the most unused credits."""
+        free = [(link.credits - self._ledger.in_flight(link.worker), link) for link in self._links if link.worker]
+        room, link = max(free, key=lambda pair: pair[0], default=(0, None))
+        return link if room > 0 else None
+
+    def _send_frame(self, link: _Link, frame: Frame) -> bool:
+        pixels, shape = None, (1, 1, 3)
+        if frame.picture is not None and frame.condition is Condition.OK and link.preprocessing is not None:
+            try:
+                pixels = prepare(frame.picture, link.preprocessing)
+            except ImageError as error:
+                log.error("frame cannot be judged", line=self._line, seq=frame.seq, error=str(error))  # noqa: TRY400 - one line
+                with self._lock:
+                    self._ledger.abandon(frame.seq, "region outside picture")
+                return True
+            shape = pixels.shape
+        header = wire.FrameHeader(
+            line=frame.line,
+            run=frame.run,
+            seq=frame.seq,
+            wall_ns=frame.wall_ns,
+            mono_ns=frame.mono_ns,
+            shape=(shape[0], shape[1], 3),
+            encoding="none" if pixels is None else "raw",
+            condition=frame.condition,
+            part=frame.part,
+            deadline_ms=self._ledger.time_left_ms(frame, time.monotonic()),
+        )
+        sent = self._send(link, wire.pack(header, pixels))
+        if not sent:
+            with self._lock:
+                self._ledger.unsend([frame.seq])
+        return sent
+
+    def _tell_gaps(self, now: float) -> None:
+        link = next((link for link in self._links if link.worker is not None), None)
+        if link is None:
+            return
+        with self._lock:
+            gaps = self._ledger.gaps(now)
+        for gap in gaps:
+            self._tell(link, self._run, gap)
+        if self._old and now >= self._old_due:
+            self._old_due = now + LEFTOVER_GRACE_S
+            for old in list(self._old):
+                if old.next_seq == 0:
+                    old.forget()
+                    self._old.remove(old)
+                else:
+                    self._tell(link, old.run, GivenUp("unknown", "capture lost", [(0, old.next_seq - 1)]))
+
+    def _tell(self, link: _Link, run: str, gap: GivenUp) -> None:
+        message = wire.Gap(
+            line=self._line,
+            run=run,
+            ranges=list(gap.ranges),
+            outcome=gap.outcome,
+            reason=gap.reason,
+            wall_ns=time.time_ns(),
+        )
+        self._send(link, wire.pack(message))
+
+    def _beat(self, now: float, *, ended: bool = False) -> None:
+        self._beat_due = now + BEAT_S
+        beat = wire.Beat(
+            line=self._line,
+            run=self._run,
+            next_seq=self._next_seq,
+            wall_ns=time.time_ns(),
+            condition=self._condition,
+            ended=ended,
+        )
+        for link in self._links:
+            self._send(link, wire.pack(beat))
+
+    def _send(self, link: _Link, parts: Sequence[wire.Buffer]) -> bool:
+        try:
+            link.socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def _connect(self, endpoint: str, keys: Path | None) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a worker that is not there
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        if curve.needs_curve(endpoint):
+            if keys is None:
+                raise IngestError(f"{endpoint} is reachable from other machines: name a folder of keys")
+            curve.secure_client(socket, keys)
+        socket.connect(endpoint)
+        return socket
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"x")
+        except BlockingIOError:
+            pass  # a full pipe wakes just as well
+
+    def _drain_wake(self) -> None:
+        try:
+            while os.read(self._wake_read, 4096):
+                pass
+        except BlockingIOError:
+            pass

@@ -1,0 +1,176 @@
+"""What crosses between capture and worker: one msgpack header, and for pictures one buffer that is never copied.
+
+::
+
+    capture                                worker
+      ── Beat   "alive, next seq is n" ──>          every second, and the first thing a worker hears of a line
+      <── Grant "n frames may be open, this size" ──  every half second: also the worker's sign of life
+      ── FrameHeader + pixels ──>
+      ── Gap    "these will never come" ──>         given up: skipped, late, lost with a process
+      <── Ack   "settled; send the full picture?" ──  only after the verdict is stored
+      ── Portrait + JPEG ──>                        the full-resolution evidence that was asked for
+
+`pack` turns a message into ZeroMQ parts, `unpack` is its inverse and accepts nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgpack
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ingest.config import LineId
+from ingest.errors import WireError
+from ingest.frame import Condition
+from ingest.preprocess import RGB, Preprocessing
+
+VERSION = 1
+MAX_HEADER_BYTES = 64 * 1024
+MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+
+Buffer = bytes | memoryview
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Seq = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    v: Literal[1] = VERSION
+
+
+class FrameHeader(_Header):
+    """One prepared frame; the payload is its pixels."""
+
+    kind: Literal["frame"] = "frame"
+    line: LineId
+    run: RunId
+    seq: Seq
+    wall_ns: int
+    mono_ns: int
+    shape: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)], Literal[3]]
+    """Height, width, channels of the payload."""
+    dtype: Literal["uint8"] = "uint8"
+    encoding: Literal["raw", "none"] = "raw"
+    """`none`: no pixels, because `condition` says there is nothing to judge."""
+    condition: Condition = Condition.OK
+    part: Annotated[str, Field(max_length=128)] | None = None
+    deadline_ms: float | None = None
+    """Time left when the frame was sent, so that no two hosts' clocks are compared."""
+
+
+class Beat(_Header):
+    """The line is alive."""
+
+    kind: Literal["beat"] = "beat"
+    line: LineId
+    run: RunId
+    next_seq: Seq
+    """The number the next frame of this run will get: all before it are to be accounted for."""
+    wall_ns: int
+    condition: Condition = Condition.OK
+    ended: bool = False
+    """True in the last beat of a run."""
+
+
+class Gap(_Header):
+    """Frames of a run that will never be judged."""
+
+    kind: Literal["gap"] = "gap"
+    line: LineId
+    run: RunId
+    ranges: Annotated[list[tuple[Seq, Seq]], Field(min_length=1, max_length=1024)]
+    """First and last number of each stretch, both included. Numbers that have a verdict already keep it."""
+    outcome: Literal["unknown", "skipped"]
+    reason: Annotated[str, Field(max_length=64)]
+    wall_ns: int
+
+
+class Portrait(_Header):
+    """The full-resolution picture of a settled frame, asked for by its `Ack`; the payload is a JPEG."""
+
+    kind: Literal["portrait"] = "portrait"
+    line: LineId
+    run: RunId
+    seq: Seq
+
+
+class Grant(_Header):
+    """What a worker allows and wants."""
+
+    kind: Literal["grant"] = "grant"
+    worker: str
+    """Names one start of one worker: a restarted worker has a new name and holds nothing of the old one's frames."""
+    line: LineId
+    credits: Annotated[int, Field(ge=0, le=4096)]
+    """How many frames of this line may be unacknowledged at once."""
+    preprocessing: Preprocessing | None
+    """What the line's model wants to see; None while it has no model (frames are then settled as `unknown`)."""
+
+
+class Ack(_Header):
+    """Frames that have their verdict in storage: capture may forget them."""
+
+    kind: Literal["ack"] = "ack"
+    line: LineId
+    run: RunId
+    ranges: Annotated[list[tuple[Seq, Seq]], Field(min_length=1, max_length=1024)]
+    portrait: bool = False
+    """Send the full-resolution picture of these before forgetting them."""
+    retry: bool = False
+    """Not settled: prepare again by the latest grant (the model and its input size changed) and resend."""
+
+
+Message = FrameHeader | Beat | Gap | Portrait | Grant | Ack
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+_WITH_PAYLOAD = (FrameHeader, Portrait)
+
+
+def pack(message: Message, payload: Buffer | RGB | None = None) -> list[Buffer]:
+    """Turn a message into ZeroMQ parts: the header, and the payload's own memory if there is one."""
+    header = msgpack.packb(message.model_dump(mode="json", exclude_none=True))
+    if payload is None:
+        return [header]
+    return [header, memoryview(payload).cast("B") if not isinstance(payload, bytes) else payload]
+
+
+def unpack(parts: Sequence[Buffer]) -> tuple[Message, memoryview | None]:
+    """Read what `pack` wrote.
+
+    Raises:
+        WireError: anything else; the text says what was wrong and never holds the payload.
+    """
+    if not 1 <= len(parts) <= 2:
+        raise WireError(f"a message has 1 or 2 parts, not {len(parts)}")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise WireError(f"header of {len(parts[0])} bytes is longer than {MAX_HEADER_BYTES}")
+    try:
+        fields: Any = msgpack.unpackb(parts[0], max_buffer_size=MAX_HEADER_BYTES)
+        message = _ADAPTER.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WireError(f"header field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise WireError(f"header is not msgpack: {type(error).__name__}") from error
+    payload = memoryview(parts[1]).cast("B") if len(parts) == 2 else None
+    _check_payload(message, payload)
+    return message, payload
+
+
+def pixels(header: FrameHeader, payload: memoryview) -> RGB:
+    """View a frame's payload as `[h, w, 3]` uint8, read-only, without a copy."""
+    return np.frombuffer(payload, np.uint8).reshape(header.shape)
+
+
+def _check_payload(message: Message, payload: memoryview | None) -> None:
+    wants = isinstance(message, _WITH_PAYLOAD) and not (isinstance(message, FrameHeader) and message.encoding == "none")
+    if wants != (payload is not None):
+        raise WireError(f"a {message.kind} message must {'' if wants else 'not '}carry a payload")
+    if payload is None:
+        return
+    if payload.nbytes > MAX_PAYLOAD_BYTES:
+        raise WireError(f"payload of {payload.nbytes} bytes is larger than {MAX_PAYLOAD_BYTES}")
+    if isinstance(message, FrameHeader):
+        height, width, channels = message.shape
+        if payload.nbytes != height * width * channels:
+            raise WireError(f"payload of {payload.nbytes} bytes is not {width}x{height}x{channels}")

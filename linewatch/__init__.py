@@ -1,0 +1,1 @@
+"""The front door: command line, configuration, supervisor and demo. Imports every other package; nothing imports it."""

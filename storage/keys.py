@@ -1,0 +1,27 @@
+"""Every Redis key, in one place. `{p0}` is a hash tag: all keys of one atomic step live in one cluster slot."""
+
+PARTITION = "{p0}"
+VERDICTS = f"lw:{PARTITION}:verdicts"
+"""Stream of verdicts, one entry each, field `v` = the verdict as JSON."""
+WORKERS = "lw:workers"
+"""Hash worker name -> JSON of its last heartbeat."""
+
+
+def line(line: str) -> str:
+    """Hash: the line's state (`storage.records.LineState`)."""
+    return f"lw:{PARTITION}:line:{line}"
+
+
+def run(line: str, run: str) -> str:
+    """Hash `floor` (all numbers below have ended), `next` (frames captured): the accounts of one run."""
+    return f"lw:{PARTITION}:run:{line}:{run}"
+
+
+def ended(line: str, run: str) -> str:
+    """Set: numbers at or above `floor` that have ended; bounded by the frames in flight."""
+    return f"lw:{PARTITION}:ended:{line}:{run}"
+
+
+def settings(line: str) -> str:
+    """Hash: what an operator changed for this line while it runs."""
+    return f"lw:settings:{line}"
