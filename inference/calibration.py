@@ -24,7 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from scipy.stats import beta, binom
 
 _TAIL = 0.8  # quantile above which good scores are taken to fall off exponentially
-_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400, "week": 604800}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # by the first letter of the unit
+_NUMBER = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)"
+_SHARE = re.compile(rf"{_NUMBER}\s*(%|ppm|)")
+_ONE_IN = re.compile(rf"{_NUMBER}\s+in\s+{_NUMBER}")
+_PER_TIME = re.compile(rf"{_NUMBER}\s+per\s+{_NUMBER}?\s*(s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?|w|weeks?)")
 
 
 class Threshold(BaseModel):
@@ -203,22 +207,19 @@ def parse_false_alarms(text: str, fps: float | None = None) -> float:
 
 
 def _share(plain: str, text: str, fps: float | None) -> float:
-    number = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)"
-    if match := re.fullmatch(rf"{number}\s*(%|ppm|)", plain):
+    if match := _SHARE.fullmatch(plain):
         return float(match[1]) * {"%": 1e-2, "ppm": 1e-6, "": 1.0}[match[2]]
-    if match := re.fullmatch(rf"{number}\s+in\s+{number}", plain):
+    if match := _ONE_IN.fullmatch(plain):
         if float(match[2]) == 0:
             raise ValueError(f"false alarms {text!r}: nothing happens in 0 frames, write for example '1 in 1000'")
         return float(match[1]) / float(match[2])
-    if match := re.fullmatch(rf"{number}\s+per\s+{number}?\s*([a-z]+?)s?", plain):
-        seconds = _SECONDS.get(match[3]) or _SECONDS.get(plain[match.start(3) :])
-        if seconds is not None:
-            if fps is None:
-                raise ValueError(f"false alarms {text!r} is per time: state fps, or a share such as '5%' or '1 in 1000'")
-            span = float(match[2] or 1) * seconds * fps
-            if span <= 0:
-                raise ValueError(f"false alarms {text!r} at {fps:g} fps spans no frames: both must be above 0")
-            return float(match[1]) / span
+    if match := _PER_TIME.fullmatch(plain):
+        if fps is None:
+            raise ValueError(f"false alarms {text!r} is per time: state fps, or a share such as '5%' or '1 in 1000'")
+        frames = float(match[2] or 1) * _SECONDS[match[3][0]] * fps
+        if frames <= 0:
+            raise ValueError(f"false alarms {text!r} at {fps:g} fps spans no frames: both must be above 0")
+        return float(match[1]) / frames
     raise ValueError(f"false alarms {text!r} is not understood: write '1 per 8h', '5%', '10ppm', '1 in 1000' or '0.01'")
 
 
