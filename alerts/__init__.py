@@ -1,1 +1,1 @@
-"""From verdict to operator: pure rules, the alert service, sinks and the page. May import `storage` and `ingest`, never torch."""
+"""From verdict to operator: rules, alert service, sinks, page. May import `storage` and `ingest`, never torch."""

@@ -127,3 +127,20 @@ class Alert(_Record):
     model: str | None = None
     count: int = 1
     """Verdicts that belong to this alert so far."""
+
+
+class Change(StrEnum):
+    """What happened to an alert."""
+
+    RAISED = "raised"
+    CLEARED = "cleared"
+    ACKNOWLEDGED = "acknowledged"
+
+
+class Transition(_Record):
+    """One change of one alert, and the alert as it is after it."""
+
+    change: Change
+    alert: Alert
+    at_ns: int
+    """When it happened: wall clock, nanoseconds since the epoch; for what verdicts decide, the time of capture."""
