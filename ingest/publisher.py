@@ -5,7 +5,6 @@ goes to another worker when the one that held it falls silent or comes back unde
 what a dead worker held.)
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from ingest.journal import leftovers
 from ingest.ledger import GivenUp, Ledger
 from ingest.pictures import encode_jpeg
 from ingest.preprocess import Preprocessing, prepare
+from ingest.wake import WakePipe
 
 BEAT_S = 1.0
 SILENT_S = 3.0
@@ -83,9 +83,7 @@ class Publisher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links = [_Link(endpoint, self._connect(endpoint, keys)) for endpoint in endpoints]
         self._lock = threading.Condition()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._wake = WakePipe()
         self._next_seq = 0
         self._condition = Condition.OK
         self._beat_due = float("-inf")
@@ -102,7 +100,7 @@ class Publisher:
                 self._lock.wait(0.2)
             self._ledger.admit(frame)
             self._next_seq = frame.seq + 1
-        self._wake()
+        self._wake.set()
 
     def report(self, condition: Condition) -> None:
         """Tell the workers about the camera; a change is told at once."""
@@ -110,29 +108,28 @@ class Publisher:
             if condition is not self._condition:
                 self._condition = condition
                 self._beat_due = float("-inf")
-        self._wake()
+        self._wake.set()
 
     def finish(self, how: Literal["drain", "now"]) -> None:
         """No more frames come: `drain` waits for every verdict, `now` gives up what is still open."""
         with self._lock:
             self._ending = how
-        self._wake()
+        self._wake.set()
 
     def run(self, *, stop: threading.Event) -> None:
         """Serve until the run is settled or `stop` is set."""
         poller = zmq.Poller()
-        poller.register(self._wake_read, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
         for link in self._links:
             poller.register(link.socket, zmq.POLLIN)
         try:
             while not stop.is_set() and not self.settled:
                 poller.poll(100)
-                self._drain_wake()
+                self._wake.clear()
                 self.step(time.monotonic())
         finally:
             self._context.destroy(linger=500)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._wake.close()
 
     def step(self, now: float) -> None:
         """Do everything that can be done now."""
@@ -318,16 +315,3 @@ class Publisher:
             curve.secure_client(socket, keys)
         socket.connect(endpoint)
         return socket
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"x")
-        except BlockingIOError:
-            pass  # a full pipe wakes just as well
-
-    def _drain_wake(self) -> None:
-        try:
-            while os.read(self._wake_read, 4096):
-                pass
-        except BlockingIOError:
-            pass

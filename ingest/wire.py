@@ -16,7 +16,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -25,7 +25,6 @@ from ingest.errors import WireError
 from ingest.frame import Condition
 from ingest.preprocess import RGB, Preprocessing
 
-VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
@@ -36,7 +35,7 @@ Seq = Annotated[int, Field(ge=0, lt=2**53)]
 
 class _Header(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    v: Literal[1] = VERSION
+    v: Literal[1] = 1
 
 
 class FrameHeader(_Header):
@@ -104,7 +103,7 @@ class Grant(_Header):
     line: LineId
     credits: Annotated[int, Field(ge=0, le=4096)]
     """How many frames of this line may be unacknowledged at once."""
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing | None = None
     """What the line's model wants to see; None while it has no model (frames are then settled as `unknown`)."""
 
 
@@ -131,7 +130,7 @@ def pack(message: Message, payload: Buffer | RGB | None = None) -> list[Buffer]:
     header = msgpack.packb(message.model_dump(mode="json", exclude_none=True))
     if payload is None:
         return [header]
-    return [header, memoryview(payload).cast("B") if not isinstance(payload, bytes) else payload]
+    return [header, payload.data.cast("B") if isinstance(payload, np.ndarray) else payload]
 
 
 def unpack(parts: Sequence[Buffer]) -> tuple[Message, memoryview | None]:
@@ -145,13 +144,14 @@ def unpack(parts: Sequence[Buffer]) -> tuple[Message, memoryview | None]:
     if len(parts[0]) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(parts[0])} bytes is longer than {MAX_HEADER_BYTES}")
     try:
-        fields: Any = msgpack.unpackb(parts[0], max_buffer_size=MAX_HEADER_BYTES)
+        fields: Any = msgpack.unpackb(parts[0])
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"header is not msgpack: {type(error).__name__}") from error
+    try:
         message = _ADAPTER.validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise WireError(f"header field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        raise WireError(f"header is not msgpack: {type(error).__name__}") from error
     payload = memoryview(parts[1]).cast("B") if len(parts) == 2 else None
     _check_payload(message, payload)
     return message, payload

@@ -1,0 +1,251 @@
+"""From verdict to storage, and only then to the acknowledgement.
+
+The recorder's thread writes evidence, then one atomic and idempotent step per verdict, then hands back what may be
+acknowledged. While Redis does not answer it holds on to the batch and tries again; nothing is acknowledged meanwhile,
+so credits run out, the cameras' buffers fill, and what misses its deadline there ends as `unknown`.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from storage.evidence import EvidenceStore
+from storage.lines import Lines
+from storage.workers import Workers
+
+from inference.job import Job
+from ingest.preprocess import RGB
+from ingest.wire import Beat, Gap, Portrait
+from storage.errors import StorageError, StoreUnavailable
+from storage.records import Status, Verdict
+
+UNKNOWN_EVIDENCE_S = 1.0
+"""At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""
+LATEST_S = 1.0
+"""How often the picture shown as a line's latest is replaced."""
+_BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_DEPTH = 64
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A frame with its verdict, on its way to storage."""
+
+    job: Job
+    verdict: Verdict
+    anomaly_map: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Frames of one capture that are in storage.
+
+    Attributes:
+        peer: the capture to tell.
+        line, run, ranges: which frames.
+        portrait: ask for the full-resolution picture, because there is evidence to go with it.
+    """
+
+    peer: bytes
+    line: str
+    run: str
+    ranges: Sequence[tuple[int, int]]
+    portrait: bool = False
+
+
+Told = Beat | tuple[bytes, Gap] | tuple[Portrait, bytes]
+Item = list[Judged] | Told
+
+
+class Recorder:
+    """The writing end of a worker; one thread, one bounded queue.
+
+    Args:
+        lines, workers, evidence: where to write.
+        name: this worker's name in verdicts and heartbeats.
+        acknowledge: called in the recorder's thread with what has been stored.
+        info: gives the worker's heartbeat.
+    """
+
+    def __init__(
+        self,
+        *,
+        lines: Lines,
+        workers: Workers,
+        evidence: EvidenceStore,
+        name: str,
+        acknowledge: Callable[[Recorded], None],
+        info: Callable[[], dict[str, object]],
+    ) -> None:
+        self._lines, self._workers, self._evidence, self._name = lines, workers, evidence, name
+        self._acknowledge, self._info = acknowledge, info
+        self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
+        self._abort = threading.Event()
+        self._pictured: dict[tuple[str, str], float] = {}
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, judged: list[Judged]) -> None:
+        """Hand over a judged batch; blocks while storage is slower than the detector."""
+        self._queue.put(judged)
+
+    def tell(self, told: Told) -> bool:
+        """Hand over a beat, gap or portrait without waiting; False when there is no room (it will be repeated)."""
+        try:
+            self._queue.put_nowait(told)
+        except queue.Full:
+            return False
+        return True
+
+    def stop(self, *, patience_s: float) -> None:
+        """Write what is queued, then end; after `patience_s` give up (capture still holds what was not stored)."""
+        try:
+            self._queue.put(None, timeout=patience_s)
+            self._thread.join(patience_s)
+        except queue.Full:
+            pass  # storage does not answer: nothing unacknowledged is lost
+        self._abort.set()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        beat_due = 0.0
+        while not self._abort.is_set():
+            if time.monotonic() >= beat_due:
+                beat_due = time.monotonic() + 1.0
+                self._insist("heartbeat", lambda: self._workers.record(self._name, self._info()), tries=1)
+            try:
+                item = self._queue.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            self._write(item)
+
+    def _write(self, item: Item) -> None:
+        match item:
+            case Beat():
+                self._insist("beat", lambda: self._beat(item), tries=1)
+            case (bytes() as peer, Gap() as gap):
+                if self._insist("gap", lambda: self._close_gap(gap)):
+                    self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges))
+            case (Portrait() as portrait, bytes() as jpeg):
+                self._keep(
+                    lambda: self._evidence.portrait(line=portrait.line, run=portrait.run, seq=portrait.seq, jpeg=jpeg)
+                )
+            case list():
+                self._record(item)
+
+    def _record(self, batch: Sequence[Judged]) -> None:
+        batch = [self._illustrate(judged) for judged in batch]
+        if self._insist("verdicts", lambda: self._store(batch)):
+            for judged in batch:
+                header = judged.job.header
+                wanted = judged.verdict.status is Status.REJECT and judged.verdict.evidence is not None
+                span = [(header.seq, header.seq)]
+                self._acknowledge(Recorded(judged.job.peer, header.line, header.run, span, portrait=wanted))
+
+    def _store(self, batch: Sequence[Judged]) -> None:
+        now = time.monotonic()
+        self._lines.record([_unless_late(judged, now) for judged in batch])
+
+    def _illustrate(self, judged: Judged) -> Judged:
+        """Keep pictures of what did not pass, and now and then of what did, as the line's latest."""
+        header, verdict, pixels = judged.job.header, judged.verdict, judged.job.pixels
+        if pixels is None:
+            return judged
+        if self._due(header.line, "latest", LATEST_S):
+            self._keep(lambda: self._evidence.latest(header.line, pixels))
+        if verdict.status is Status.PASS:
+            return judged
+        if verdict.status is Status.UNKNOWN and not self._due(header.line, "unknown", UNKNOWN_EVIDENCE_S):
+            return judged
+        folder = self._keep(lambda: self._put_evidence(judged, pixels))
+        return Judged(judged.job, verdict.model_copy(update={"evidence": folder}), judged.anomaly_map)
+
+    def _put_evidence(self, judged: Judged, pixels: RGB) -> str:
+        header = judged.job.header
+        return self._evidence.put(
+            line=header.line,
+            run=header.run,
+            seq=header.seq,
+            frame=pixels,
+            anomaly_map=judged.anomaly_map,
+            threshold=judged.verdict.threshold,
+            captured_ns=header.wall_ns,
+        )
+
+    def _due(self, line: str, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now - self._pictured.get((line, what), float("-inf")) < every_s:
+            return False
+        self._pictured[line, what] = now
+        return True
+
+    def _keep(self, write: Callable[[], T]) -> T | None:
+        """Write evidence; a verdict goes on without its picture rather than not at all."""
+        try:
+            return write()
+        except StorageError as error:
+            log.error("evidence not kept", worker=self._name, error=str(error))  # noqa: TRY400 - one line
+            return None
+
+    def _insist(self, what: str, step: Callable[[], object], *, tries: int | None = None) -> bool:
+        """Do one storage step, again and again while the store does not answer; False when told to end first."""
+        failures = 0
+        while not self._abort.is_set():
+            try:
+                step()
+            except StoreUnavailable as error:
+                if failures in (0, 30):
+                    log.warning("store does not answer", worker=self._name, waiting=what, error=str(error))
+                failures += 1
+                if tries is not None and failures >= tries:
+                    return False
+                self._abort.wait(_BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1])
+                continue
+            if failures:
+                log.info("store answers again", worker=self._name, attempts=failures)
+            return True
+        return False
+
+    def _beat(self, beat: Beat) -> None:
+        self._lines.beat(
+            line=beat.line,
+            run=beat.run,
+            next_seq=beat.next_seq,
+            camera=beat.condition.value,
+            wall_ns=beat.wall_ns,
+            ended=beat.ended,
+        )
+
+    def _close_gap(self, gap: Gap) -> None:
+        self._lines.close_gap(
+            line=gap.line,
+            run=gap.run,
+            ranges=gap.ranges,
+            status=gap.outcome,
+            reason=gap.reason,
+            wall_ns=gap.wall_ns,
+            worker=self._name,
+        )
+
+
+def _unless_late(judged: Judged, now: float) -> Verdict:
+    """A verdict that would be stored after its deadline came too late to act on."""
+    deadline, verdict = judged.job.deadline, judged.verdict
+    if deadline is None or now <= deadline or verdict.status is Status.UNKNOWN:
+        return verdict
+    return verdict.model_copy(update={"status": Status.UNKNOWN, "reason": "late"})

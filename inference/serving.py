@@ -1,0 +1,118 @@
+"""Which engine judges which line, and how a promoted version takes over while frames keep coming.
+
+Engines are loaded in a thread of their own and put in place by one assignment between batches; what was already being
+judged is finished by the old one. A version that cannot be loaded changes nothing but the log: the last good one stays.
+A line whose model never loaded has no engine, and its frames end as `unknown`.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from storage.models import Registry
+
+from inference.config import JudgeConfig
+from inference.engine import Engine
+from inference.errors import InferenceError
+from inference.judge import Standard
+from storage.errors import StorageError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One line's engine and standard."""
+
+    engine: Engine
+    standard: Standard
+
+
+class Serving:
+    """Engines by line; `refresh` follows promotions.
+
+    Args:
+        lines: what each line is judged by.
+        registry: where models live.
+        device: see `inference.engine.Engine`.
+        threads: CPU threads of the detector, 0 for all.
+        warm_up: batch size to run once before an engine takes over.
+    """
+
+    def __init__(
+        self, lines: Sequence[JudgeConfig], *, registry: Registry, device: str, threads: int, warm_up: int
+    ) -> None:
+        self._lines = {line.line: line for line in lines}
+        self._registry, self._device, self._threads, self._warm_up = registry, device, threads, warm_up
+        self._served: dict[str, Served] = {}
+        self._failed: dict[str, str] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
+
+    def __getitem__(self, line: str) -> Served | None:
+        """What judges `line` now; None while it has no usable model."""
+        return self._served.get(line)
+
+    def knows(self, line: str) -> bool:
+        """Whether the configuration gives `line` to this worker."""
+        return line in self._lines
+
+    def start(self) -> None:
+        """Load what is promoted now, then follow promotions in the background."""
+        self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        self._thread.join()
+
+    def refresh(self) -> None:
+        """Load every engine whose promoted version changed."""
+        engines = {served.engine.ref: served.engine for served in self._served.values()}
+        for line, judge in self._lines.items():
+            try:
+                bundle = self._registry.resolve(judge.model)
+                served = self._served.get(line)
+                if served is not None and served.engine.ref == bundle.ref:
+                    continue
+                if bundle.ref not in engines:
+                    bundle.verify()
+                    engines[bundle.ref] = Engine(bundle, device=self._device, threads=self._threads)
+                    engines[bundle.ref].warm_up(self._warm_up)
+                self._served[line] = Served(engines[bundle.ref], _standard(engines[bundle.ref], judge))
+            except (StorageError, InferenceError) as error:
+                self._complain(line, str(error))
+                continue
+            self._failed.pop(line, None)
+            standard = self._served[line].standard
+            log.info("model in service", line=line, model=standard.model, threshold=round(standard.threshold, 4))
+
+    def _watch(self) -> None:
+        while not self._stop.wait(1.0):
+            self.refresh()
+
+    def _complain(self, line: str, why: str) -> None:
+        if self._failed.get(line) != why:
+            self._failed[line] = why
+            serving = self._served.get(line)
+            kept = serving.engine.ref if serving else "none, its frames are unknown"
+            log.error("model not usable", line=line, error=why, in_service=kept)
+
+
+def _standard(engine: Engine, judge: JudgeConfig) -> Standard:
+    if engine.calibration is None:
+        raise InferenceError(f"{engine.ref} is not calibrated: linewatch calibrate {engine.ref} --data DIR")
+    threshold = engine.calibration.threshold(judge.false_alarm_rate)
+    if threshold.extrapolated:
+        log.warning(
+            "threshold is extrapolated",
+            line=judge.line,
+            model=engine.ref,
+            asked=judge.false_alarm_rate,
+            guaranteed=threshold.guaranteed_rate,
+            good_images=threshold.n_good,
+            needed=threshold.n_needed,
+        )
+    return Standard(model=engine.ref, threshold=threshold.threshold, calibration=engine.calibration)

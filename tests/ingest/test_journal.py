@@ -1,0 +1,41 @@
+import os
+import signal
+import subprocess
+import sys
+
+from ingest.journal import RunJournal, leftovers
+
+
+def test_a_settled_run_leaves_nothing_and_an_unsettled_one_its_count(tmp_path):
+    done = RunJournal(tmp_path, line="a", run="0" * 16)
+    done.advance(7)
+    done.close(settled=True)
+    broken = RunJournal(tmp_path, line="a", run="1" * 16)
+    broken.advance(3)
+    broken.close(settled=False)
+    [left] = leftovers(tmp_path, line="a")
+    assert (left.run, left.next_seq) == ("1" * 16, 3)
+    assert list(leftovers(tmp_path, line="b")) == []
+    left.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_count_survives_sigkill(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from ingest.journal import RunJournal\n"
+        "j = RunJournal(Path(sys.argv[1]), line='a', run='f' * 16)\n"
+        "[j.advance(n + 1) for n in range(1234)]; print('ready', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    [left] = leftovers(tmp_path, line="a")
+    assert left.next_seq == 1234
+
+
+def test_a_file_cut_short_while_being_created_is_no_run(tmp_path):
+    (tmp_path / "a@0000000000000000.run").write_bytes(b"lwr")
+    assert list(leftovers(tmp_path, line="a")) == []
+    assert list(tmp_path.iterdir()) == []
