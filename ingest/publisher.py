@@ -42,6 +42,7 @@ class _Link:
     worker: str | None = None
     credits: int = 0
     preprocessing: Preprocessing | None = None
+    mismatch: bool = False  # what the model wants to see is not what this line looks at
     heard: float = float("-inf")
 
 
@@ -173,13 +174,15 @@ class Publisher:
             link.worker = grant.worker
             log.info("worker ready", line=self._line, worker=grant.worker)
         link.credits = grant.credits
-        wanted = None
+        mismatch, link.preprocessing = False, None
         if grant.preprocessing is not None:
             try:
-                wanted = self._view.apply(grant.preprocessing)
+                link.preprocessing = self._view.apply(grant.preprocessing)
             except IngestError as error:
-                log.error("frames cannot be judged", line=self._line, error=str(error))  # noqa: TRY400 - one line
-        link.preprocessing = wanted
+                mismatch = True
+                if not link.mismatch:
+                    log.error("frames cannot be judged", line=self._line, error=str(error))  # noqa: TRY400 - one line
+        link.mismatch = mismatch
 
     def _acknowledged(self, link: _Link, ack: wire.Ack) -> None:
         if ack.run != self._run:
@@ -228,6 +231,10 @@ class Publisher:
         return link if room > 0 else None
 
     def _send_frame(self, link: _Link, frame: Frame) -> bool:
+        if link.mismatch:
+            with self._lock:
+                self._ledger.abandon(frame.seq, "region differs from the model's")
+            return True
         pixels, shape = None, (1, 1, 3)
         if frame.picture is not None and frame.condition is Condition.OK and link.preprocessing is not None:
             try:
