@@ -44,8 +44,8 @@ class StandInWorker:
             assert message.kind == "beat", message
         return None
 
-    def grant(self, credits, preprocessing=SIZE):
-        self.say(wire.Grant(worker=self.name, line="cam", credits=credits, preprocessing=preprocessing))
+    def grant(self, count, preprocessing=SIZE):
+        self.say(wire.Grant(worker=self.name, line="cam", credits=count, preprocessing=preprocessing))
 
     def acknowledge(self, *seqs, run=RUN, **kind):
         self.say(wire.Ack(line="cam", run=run, ranges=[(seq, seq) for seq in seqs], **kind))
