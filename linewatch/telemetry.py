@@ -1,0 +1,71 @@
+"""Logs: one set-up for every process, to stderr, as JSON lines for machines or colours for a person.
+
+`LINEWATCH_LOG=json|console` chooses (otherwise: console on a terminal), `LINEWATCH_LOG_LEVEL=debug|info|warning|error`
+sets how much. Each line carries the role and name of its process, so that the logs of many can be read as one.
+"""
+
+import logging
+import os
+import sys
+
+import structlog
+
+from linewatch.errors import ConfigError
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(role: str, name: str | None = None) -> None:
+    """Set up logging once, at the start of a process.
+
+    Args:
+        role: capture, worker, alerts, up, …
+        name: which of them, where there are several.
+
+    Raises:
+        ConfigError: an environment variable has a value that means nothing.
+    """
+    form = os.environ.get("LINEWATCH_LOG") or ("console" if sys.stderr.isatty() else "json")
+    if form not in ("json", "console"):
+        raise ConfigError(f"LINEWATCH_LOG={form}: should be json or console")
+    level = os.environ.get("LINEWATCH_LOG_LEVEL", "info").lower()
+    if level not in _LEVELS:
+        raise ConfigError(f"LINEWATCH_LOG_LEVEL={level}: should be {', '.join(_LEVELS)}")
+    known: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _identify(role, name),
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
+    ]
+    written: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        if form == "json"
+        # plain: the other formatters print local variables, and with them passwords
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
+    )
+    structlog.configure(
+        processors=[*known, *written],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries speak through the standard logging; their warnings belong in the same place.
+    logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=known,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
+        )
+    )
+
+
+def _identify(role: str, name: str | None) -> structlog.typing.Processor:
+    def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("role", role)
+        if name is not None:
+            event.setdefault("name", name)
+        return event
+
+    return add
