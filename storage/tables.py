@@ -1,0 +1,93 @@
+"""The tables of the alert history. What is written here is created by `storage/migrations`; a test compares the two."""
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text, text
+
+metadata = MetaData()
+
+_ROW = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only as INTEGER
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("line", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("raised_ns", BigInteger, nullable=False),
+    Column("cleared_ns", BigInteger),
+    Column("acknowledged_ns", BigInteger),
+    Column("acknowledged_by", String),
+    Column("verdict", String),
+    Column("evidence", String),
+    Column("score", Float(53)),
+    Column("p_value", Float(53)),
+    Column("threshold", Float(53)),
+    Column("model", String),
+    Column("count", BigInteger, nullable=False),
+    Index("alerts_by_time", "raised_ns"),
+    # The law of the rules, kept by the database too: one open alert of a kind and line.
+    Index(
+        "alerts_one_open",
+        "line",
+        "kind",
+        unique=True,
+        sqlite_where=text("cleared_ns IS NULL"),
+        postgresql_where=text("cleared_ns IS NULL"),
+    ),
+)
+"""One row an alert, as `storage.records.Alert`."""
+
+alert_events = Table(
+    "alert_events",
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("alert", String, ForeignKey("alerts.id"), nullable=False),
+    Column("change", String, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("by", String),
+    Index("alert_events_once", "alert", "change", unique=True),
+)
+"""What happened to each alert, in order; append only."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("sink", String, nullable=False),
+    Column("alert", String, nullable=False),
+    Column("change", String, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_ns", BigInteger, nullable=False),
+    Column("delivered_ns", BigInteger),
+    Index("outbox_once", "sink", "alert", "change", unique=True),
+    Index("outbox_due", "sink", "delivered_ns", "next_try_ns"),
+)
+"""What is to be told, to whom; delivered at least once, with the key `alert:change`."""
+
+stream_cursor = Table(
+    "stream_cursor",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("position", String, nullable=False),
+)
+"""One row: the last entry of the verdict stream that is part of this history."""
+
+rule_state = Table(
+    "rule_state",
+    metadata,
+    Column("line", String, primary_key=True),
+    Column("state", Text, nullable=False),
+)
+"""What the rules remember of each line, as JSON."""
+
+minutes = Table(
+    "minutes",
+    metadata,
+    Column("line", String, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("passed", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+)
+"""Verdicts per line and minute of capture (minutes since the epoch, UTC)."""
