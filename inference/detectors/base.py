@@ -53,7 +53,7 @@ Batches = Callable[[], Iterable[Tensor]]
 """Starts a pass over the training images: batches `[B, 3, H, W]` float32 in [0, 1], RGB. Called once per epoch."""
 
 Progress = Callable[[int, int], None]
-"""Called with images done and images in total."""
+"""Called with images done and images in total (0: as many as the batches hold)."""
 
 
 class Detector(nn.Module, ABC):
@@ -62,6 +62,7 @@ class Detector(nn.Module, ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     pixel_maps: ClassVar[bool] = True
+    settings_class: ClassVar[type[Settings]] = Settings
     settings: Settings
 
     @abstractmethod

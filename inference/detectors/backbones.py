@@ -1,0 +1,129 @@
+"""Frozen ImageNet networks whose intermediate features the detectors learn from.
+
+A backbone is torchvision's network cut after its last tapped node (`create_feature_extractor`), with every batch
+normalisation folded into the convolution before it: the same function of the image, a third cheaper on a CPU.
+Until weights are loaded its parameters are NaN, so that a forgotten load cannot pass for a network.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from inference.errors import InferenceError, WeightsError
+
+BackboneName = Literal["resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b5"]
+BACKBONES: tuple[str, ...] = get_args(BackboneName)
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_COUNTER = "num_batches_tracked"  # a batch norm's training steps: no weight, and absent from many files
+_DRY_SIZE = 256  # pixels; divisible by every stride of these networks
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One tapped node: its name, its channels, and how many input pixels one of its cells stands for."""
+
+    node: str
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """A frozen feature extractor in eval mode; ImageNet normalisation is inside.
+
+    Attributes:
+        name: torchvision's name of the network.
+        taps: what `forward` returns, in the order asked for; counted by a dry run.
+        sha256: hash of the weights' source once loaded, see `inference.weights`.
+    """
+
+    def __init__(self, name: str, nodes: Sequence[str]) -> None:
+        super().__init__()
+        self.name = name
+        self.nodes = tuple(nodes)
+        self.sha256: str | None = None
+        self.taps = tuple(
+            Tap(node, channels, _DRY_SIZE // height)
+            for node, (channels, height, _) in zip(self.nodes, self.shapes(_DRY_SIZE, _DRY_SIZE), strict=True)
+        )
+        folded = _fold(_extractor(name, self.nodes)).to_empty(device="cpu")
+        for parameter in folded.parameters():
+            parameter.detach().fill_(torch.nan)
+        self.network = folded.to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002 - frozen: the signature is nn.Module's
+        """Stay in eval mode: a frozen network has no other."""
+        return super().train(mode=False)
+
+    def shapes(self, width: int, height: int) -> list[tuple[int, int, int]]:
+        """Channels, height and width of each tap for an input of this size; computes nothing."""
+        with torch.no_grad():
+            features = _extractor(self.name, self.nodes)(torch.empty(1, 3, height, width, device="meta"))
+        return [(f.shape[1], f.shape[2], f.shape[3]) for f in (features[node] for node in self.nodes)]
+
+    def expected(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of torchvision's tensors this backbone needs, up to its last tapped node."""
+        tensors = _extractor(self.name, self.nodes).state_dict()
+        return {name: tuple(t.shape) for name, t in tensors.items() if not name.endswith(_COUNTER)}
+
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take torchvision's tensors (complete for `expected`) and fold the batch norms, in float64."""
+        network = _extractor(self.name, self.nodes)
+        given = {name: tensors[name].double() for name in self.expected()}
+        network.load_state_dict(given, assign=True, strict=False)  # all but the counters, which folding drops
+        self.network.load_state_dict(_fold(network).state_dict())
+
+    def require_weights(self) -> None:
+        """Refuse to work without weights.
+
+        Raises:
+            WeightsError: none were loaded.
+        """
+        if any(bool(p.isnan().any()) for p in self.network.parameters()):
+            raise WeightsError(f"backbone {self.name} has no weights yet: load them with load_backbone_weights")
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features `[B, C, h, w]` of each tap, of images `[B, 3, H, W]` in [0, 1], RGB."""
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features = self.network(normalised)
+        return [features[node] for node in self.nodes]
+
+
+def _extractor(name: str, nodes: Sequence[str]) -> fx.GraphModule:
+    """Cut torchvision's network after its last tapped node; on the meta device: shapes without memory or chance."""
+    if name not in BACKBONES:
+        raise InferenceError(f"no backbone {name!r}: choose one of {', '.join(BACKBONES)}")
+    with torch.device("meta"):
+        network = getattr(models, name)(weights=None).eval()
+    try:
+        extractor = create_feature_extractor(network, {node: node for node in nodes}).eval()
+    except ValueError as exc:
+        children = ", ".join(child for child, _ in network.named_children())
+        raise InferenceError(f"{name} has no nodes {list(nodes)}: they lie in {children}") from exc
+    return fx.GraphModule(extractor, extractor.graph).eval()  # sheds the copy of the graph kept for training
+
+
+def _fold(network: fx.GraphModule) -> fx.GraphModule:
+    """Replace each convolution followed by batch normalisation by one convolution with bias, in place."""
+    for node in list(network.graph.nodes):
+        if node.op != "call_module" or not isinstance(norm := network.get_submodule(node.target), nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        convolution = network.get_submodule(before.target)
+        network.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+        node.replace_all_uses_with(before)
+        network.graph.erase_node(node)
+    network.delete_all_unused_submodules()
+    network.recompile()
+    return network
