@@ -16,6 +16,7 @@ from the tail, and says so.
 import math
 import re
 from bisect import bisect_left
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -82,7 +83,7 @@ class Calibration(BaseModel):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
+        if any(a > b for a, b in pairwise(self.scores)):
             raise ValueError("calibration scores must ascend: sort them")
         return self
 
