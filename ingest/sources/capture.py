@@ -1,0 +1,72 @@
+"""OpenCV's `VideoCapture` with its exceptions mapped and its noise turned off."""
+
+import os
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from ingest.errors import SourceError
+from ingest.frame import Picture
+
+# FFmpeg writes to stderr by itself, addresses included; read once by OpenCV, at its first use of FFmpeg.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class Capture:
+    """One open file, stream or device.
+
+    Args:
+        target: an address, a path, or a device number.
+        backend: `cv2.CAP_FFMPEG` and the like.
+        parameters: `cv2.CAP_PROP_…` to value, in force from the first packet on.
+        called: what errors call it; holds no password.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+
+    def __init__(
+        self, target: str | int, *, backend: int, called: str, parameters: Mapping[int, int] | None = None
+    ) -> None:
+        flat = [number for pair in (parameters or {}).items() for number in pair]
+        try:
+            self._device = cv2.VideoCapture(target, backend, flat)
+        except cv2.error as error:
+            raise SourceError(f"{called}: cannot be opened") from error
+        if not self._device.isOpened():
+            self._device.release()
+            raise SourceError(f"{called}: cannot be opened")
+
+    def read(self) -> tuple[bool, Picture | None]:
+        """Wait for the next picture.
+
+        Returns:
+            Whether there was one, and the picture: None when it came but could not be decoded.
+        """
+        try:
+            if not self._device.grab():
+                return False, None
+        except cv2.error:
+            return False, None
+        try:
+            decoded, picture = self._device.retrieve()
+        except cv2.error:
+            return True, None
+        if not decoded or picture is None or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            return True, None
+        return True, np.asarray(picture, np.uint8)
+
+    def number(self, prop: int) -> float:
+        """A property as OpenCV tells it; 0.0 when it does not know."""
+        value = float(self._device.get(prop))
+        return value if np.isfinite(value) else 0.0
+
+    def ask(self, prop: int, value: float) -> bool:
+        """Ask the device for a setting; False when it will not."""
+        return bool(self._device.set(prop, value))
+
+    def close(self) -> None:
+        """Release it."""
+        self._device.release()
