@@ -1,0 +1,66 @@
+"""Commands that examine: a configuration (`check`), this machine (`doctor`), a running role (`health`)."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linewatch.commands.running import ConfigFile
+from linewatch.config import load
+
+app = typer.Typer()
+
+
+class RoleName(StrEnum):
+    """Roles that can be asked for their health."""
+
+    CAPTURE = "capture"
+    WORKER = "worker"
+    ALERTS = "alerts"
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    *,
+    no_cameras: Annotated[bool, typer.Option("--no-cameras", help="Do not open the sources.")] = False,
+) -> None:
+    """Check that what CONFIG names is there and fits together."""
+    loaded = load(config)
+    from linewatch.findings import report  # noqa: PLC0415 - brings rich
+    from linewatch.preflight import examine  # noqa: PLC0415 - brings OpenCV and scipy
+
+    raise typer.Exit(report(examine(loaded, cameras=not no_cameras)))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Look at its data folder too.")] = None,
+) -> None:
+    """Look at this machine: versions, GPU, redis-server, clock, disk."""
+    data = None if config is None else load(config).data
+    from linewatch.doctor import diagnose  # noqa: PLC0415 - brings redis
+    from linewatch.findings import report  # noqa: PLC0415 - brings rich
+
+    raise typer.Exit(report(diagnose(data)))
+
+
+@app.command()
+def health(
+    config: ConfigFile,
+    role: Annotated[RoleName, typer.Argument(help="Which role.", show_default=False)],
+    *,
+    name: Annotated[str | None, typer.Option(help="Id of the line, or name of the worker; default: the first.")] = None,
+) -> None:
+    """Ask a running role whether it does its work: exit 0 or 1, for the health check of a container."""
+    loaded = load(config)
+    from linewatch.health import probe_alerts, probe_capture, probe_worker  # noqa: PLC0415 - brings redis and httpx
+
+    match role:
+        case RoleName.CAPTURE:
+            typer.echo(probe_capture(loaded, name or loaded.lines[0].id))
+        case RoleName.WORKER:
+            typer.echo(probe_worker(loaded, name or loaded.workers[0].name))
+        case RoleName.ALERTS:
+            typer.echo(probe_alerts(loaded))

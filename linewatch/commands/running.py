@@ -1,0 +1,86 @@
+"""Commands that run: everything at once (`up`), or one role, for containers and for `up`'s children."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linewatch import lifeline, telemetry
+from linewatch.config import Config, load
+from linewatch.sockets import make_room
+
+app = typer.Typer()
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="linewatch.yaml", show_default=False)]
+
+
+@app.command()
+def demo(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to watch.")] = 60.0,
+    headless: Annotated[bool, typer.Option("--headless", help="End by itself; exit 0 only if all went well.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where to keep what the demo makes.")] = Path("linewatch-demo"),
+) -> None:
+    """Watch a synthetic factory: no configuration, no network."""
+    from linewatch.demo import demo as run  # noqa: PLC0415 - brings torch
+
+    telemetry.configure("demo")
+    raise typer.Exit(run(seconds, headless, folder))
+
+
+@app.command()
+def up(
+    config: ConfigFile,
+    *,
+    until_done: Annotated[
+        bool, typer.Option("--until-done", help="End when every source has ended and every frame has its verdict.")
+    ] = False,
+) -> None:
+    """Run every process of CONFIG on this machine, and keep them running."""
+    from linewatch.launch import launch  # noqa: PLC0415 - brings redis
+
+    telemetry.configure("up")
+    raise typer.Exit(launch(config, load(config), until_done=until_done))
+
+
+@app.command()
+def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of the line.")]) -> None:
+    """Run the capture of one line."""
+    loaded, stop = _enter("capture", line, config)
+    settings, endpoints = loaded.capture(line), loaded.endpoints()
+    from ingest.service import capture as run  # noqa: PLC0415 - brings OpenCV
+
+    keys = loaded.keys(*endpoints)
+    raise typer.Exit(run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop))
+
+
+@app.command()
+def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name of the worker.")] = "w0") -> None:
+    """Run one inference process."""
+    loaded, stop = _enter("worker", name, config)
+    settings, endpoint, judges = loaded.worker(name), loaded.bind(name), loaded.judges()
+    make_room(endpoint)
+    from inference.worker import serve  # noqa: PLC0415 - brings torch
+
+    storage, keys = loaded.storage, loaded.keys(endpoint)
+    raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop))
+
+
+def run_alerts(config: Path) -> None:
+    """Run the alert service: rules, history, deliveries and the operators' page."""
+    loaded, stop = _enter("alerts", None, config)
+    from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
+
+    raise typer.Exit(AlertService(loaded.alerts, loaded.rules(), loaded.storage).run(stop))
+
+
+def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:
+    """Start a role: logs, the supervisor's lifeline, its configuration, and a polite end on SIGTERM."""
+    telemetry.configure(role, name)
+    lifeline.hold()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return load(config), stop

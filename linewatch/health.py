@@ -1,0 +1,75 @@
+"""Whether one role of a running system does its work: what a container's health check asks.
+
+A process that merely exists proves nothing. A capture is healthy when its beat has come all the way through a worker
+into storage, a worker when its heartbeat has, the alert service when its page answers or, without a page, when it has
+followed the verdict stream.
+"""
+
+import time
+from pathlib import Path
+
+from linewatch.config import Config
+from linewatch.errors import FrontError
+from storage.lines import Lines
+from storage.server import connect
+from storage.workers import Workers
+
+FRESH_S = 15.0
+"""A sign of life older than this is none."""
+_ANSWER_S = 5.0
+
+
+class Unhealthy(FrontError):  # noqa: N818 - a state of the world, not a mistake
+    """A role does not do its work; one line saying what is missing."""
+
+
+def probe_capture(config: Config, line: str) -> str:
+    """Ask for the beat of a line.
+
+    Raises:
+        Unhealthy: there is none, or it is old.
+        StorageError: storage does not answer.
+    """
+    state = Lines(connect(config.storage)).state(config.line(line).id)
+    return _fresh(f"capture {line}", 0 if state is None else state.beat_ns)
+
+
+def probe_worker(config: Config, name: str) -> str:
+    """Ask for the heartbeat of a worker.
+
+    Raises:
+        Unhealthy: there is none, or it is old.
+        StorageError: storage does not answer.
+    """
+    info = Workers(connect(config.storage)).all().get(config.worker(name).name, {})
+    return _fresh(f"worker {name}", int(info.get("wall_ns", 0)))
+
+
+def probe_alerts(config: Config) -> str:
+    """Ask the page.
+
+    Raises:
+        Unhealthy: it does not answer, or says that something is wrong.
+    """
+    import httpx  # noqa: PLC0415 - not in the image of a capture
+
+    address = Path(config.data / "page.url")
+    if not address.exists():
+        raise Unhealthy("alerts: the page has not been opened")
+    url = f"{address.read_text(encoding='utf-8').strip().rstrip('/')}/health"
+    try:
+        answer = httpx.get(url, timeout=_ANSWER_S, trust_env=False)
+    except httpx.HTTPError as error:
+        raise Unhealthy(f"alerts: {url} does not answer: {error}") from error
+    if answer.is_error:
+        raise Unhealthy(f"alerts: {url} answers {answer.status_code}")
+    return "alerts: the page answers"
+
+
+def _fresh(subject: str, wall_ns: int) -> str:
+    if wall_ns == 0:
+        raise Unhealthy(f"{subject}: never heard of")
+    age_s = (time.time_ns() - wall_ns) / 1e9
+    if age_s > FRESH_S:
+        raise Unhealthy(f"{subject}: last sign of life {age_s:.0f} s ago")
+    return f"{subject}: last sign of life {max(age_s, 0):.1f} s ago"

@@ -1,0 +1,115 @@
+"""`linewatch up`: the processes a configuration asks for, and what a person is told at the start."""
+
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+from rich.table import Table
+from storage.lines import Lines
+from storage.models import Registry
+from storage.server import RedisServer, connect
+
+from linewatch.config import Config
+from linewatch.datafolder import claim
+from linewatch.sockets import make_room
+from linewatch.supervisor import Role, Supervisor
+from storage.errors import BundleError, StorageError
+
+log = structlog.get_logger()
+
+
+def roles(path: Path, config: Config) -> list[Role]:
+    """One process per camera, per worker, and the alert service; in the order of stopping."""
+    # -P: a folder of the user's named `storage` or `alerts` must not be taken for ours.
+    linewatch = (sys.executable, "-P", "-m", "linewatch")
+    file = str(path.resolve())
+    return [
+        *(
+            Role(f"capture {line.id}", (*linewatch, "capture", file, "--line", line.id), stage=0, ends=True)
+            for line in config.lines
+        ),
+        *(
+            Role(f"worker {worker.name}", (*linewatch, "worker", file, "--name", worker.name), stage=1)
+            for worker in config.workers
+        ),
+        Role("alerts", (*linewatch, "alerts", file), stage=2),
+    ]
+
+
+def launch(path: Path, config: Config, *, until_done: bool = False) -> int:
+    """Run everything until SIGTERM or SIGINT, or until all is done.
+
+    Raises:
+        ConfigError: the configuration asks for what cannot be.
+        AlreadyRunning: the data folder is in use.
+        StorageError: Redis does not start.
+    """
+    config.judges()  # a promise that cannot be understood is said here, once, not by every worker
+    with claim(config.data):
+        page = config.data / "page.url"
+        page.unlink(missing_ok=True)
+        for worker in config.workers:
+            make_room(config.bind(worker.name))
+        supervisor = Supervisor(
+            roles=roles(path, config),
+            status=config.data / "up.json",
+            server=RedisServer(config.data) if config.redis == "embedded" else None,
+            until=_Settled(config) if until_done else None,
+            on_tick=_Announcer(page),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        _print_lines(config)
+        supervisor.run()
+    return 0
+
+
+class _Settled:
+    """Whether every captured frame has its verdict."""
+
+    def __init__(self, config: Config) -> None:
+        self._lines = Lines(connect(config.storage))
+        self._names = {line.id for line in config.lines}
+
+    def __call__(self) -> bool:
+        try:
+            states = [state for state in self._lines.states() if state.line in self._names]
+        except StorageError as error:
+            log.warning("cannot ask whether all is done", error=str(error))
+            return False
+        return all(state.open == 0 for state in states)
+
+
+class _Announcer:
+    """Prints the page's address once the alert service has written it."""
+
+    def __init__(self, page: Path) -> None:
+        self._page, self._said = page, ""
+
+    def __call__(self) -> None:
+        if not self._page.exists():
+            return
+        url = self._page.read_text(encoding="utf-8").strip()
+        if url and url != self._said:
+            self._said = url
+            Console().print(f"page: {url}", highlight=False, soft_wrap=True)
+
+
+def _print_lines(config: Config) -> None:
+    registry = Registry(config.storage.models)
+    table = Table("line", "source", "policy", "model", "false alarms", box=None, pad_edge=False)
+    for line in config.lines:
+        try:
+            model = registry.resolve(line.model).ref
+        except BundleError:
+            model = f"{line.model}: not there yet, frames will be unknown"
+        table.add_row(line.id, _public(line.source), line.policy, model, line.false_alarms)
+    Console().print(table)
+
+
+def _public(source: str) -> str:
+    """A source's address without its password."""
+    scheme, separator, rest = source.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else source

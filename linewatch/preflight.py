@@ -1,0 +1,172 @@
+"""`linewatch check`: whether what a configuration names is there and fits together, before anything runs."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+from storage.models import Bundle, Registry
+
+from inference.calibration import Calibration
+from inference.config import JudgeConfig
+from ingest.errors import IngestError
+from ingest.frame import Picture
+from ingest.preprocess import Preprocessing
+from ingest.sources import open_source
+from linewatch.config import Config, LineConfig
+from linewatch.datafolder import claim
+from linewatch.errors import AlreadyRunning, ConfigError
+from linewatch.findings import Finding, bad, good, note
+from storage.errors import StorageError
+from storage.server import connect
+from storage.unavailable import mapped
+
+CAMERA_S = 15.0
+"""How long a camera may take to deliver its first picture."""
+
+
+def examine(config: Config, *, cameras: bool = True) -> Iterator[Finding]:
+    """Look at everything the configuration names.
+
+    Args:
+        config: a valid configuration.
+        cameras: also open each source and take one picture.
+    """
+    yield from _data(config)
+    yield from _redis(config)
+    registry = Registry(config.storage.models)
+    for line, judge in zip(config.lines, config.judges(), strict=True):
+        yield from _model(registry, line, judge)
+        if cameras:
+            yield from _camera(line)
+
+
+def _data(config: Config) -> Iterator[Finding]:
+    """The data folder, and the addresses that must be free unless a running `up` has them."""
+    try:
+        with claim(config.data):
+            yield good("data", f"{config.data} is writable")
+            yield from _ports(config)
+    except AlreadyRunning:
+        yield good("data", f"{config.data} is in use by a running `linewatch up`: its ports are not looked at")
+        return
+    except ConfigError as error:
+        yield bad("data", str(error).removeprefix("data: "), "create it, or set another `data:`")
+        return
+    mode = config.data.stat().st_mode & 0o777
+    if mode & 0o077:
+        mend = f"chmod 700 {config.data}"
+        yield note("data", f"{config.data} has mode {mode:o}: other users of this machine can look into it", mend)
+
+
+def _ports(config: Config) -> Iterator[Finding]:
+    if config.alerts.page is not None:
+        yield _port("alerts.page.bind", config.alerts.page.bind)
+    for number, worker in enumerate(config.workers):
+        bind = config.bind(worker.name)
+        if bind.startswith("tcp://"):
+            yield _port(f"workers[{number}].bind", bind.removeprefix("tcp://"))
+
+
+def _port(subject: str, address: str) -> Finding:
+    host, _, port = address.rpartition(":")
+    host = "" if host == "*" else host.strip("[]")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return bad(subject, f"{address}: {why}", "stop what listens there, or take another port")
+    return good(subject, f"{address} is free")
+
+
+def _redis(config: Config) -> Iterator[Finding]:
+    if config.redis == "embedded":
+        return  # a private server, started by `up`; `linewatch doctor` looks for its program
+    try:
+        client = connect(config.storage)
+        with mapped(client):
+            client.ping()
+    except StorageError as error:
+        yield bad("redis", str(error), "start it, or correct `redis:`")
+    else:
+        yield good("redis", "answers")
+
+
+def _model(registry: Registry, line: LineConfig, judge: JudgeConfig) -> Iterator[Finding]:
+    subject = f"line {line.id}: model {line.model}"
+    try:
+        bundle = registry.resolve(line.model)
+        bundle.verify()
+        calibration = bundle.calibration()
+    except StorageError as error:
+        yield bad(subject, str(error))
+        return
+    yield good(subject, f"{bundle.ref} is complete")
+    yield from _regions(subject, bundle, line)
+    if calibration is None:
+        mend = f"linewatch calibrate {bundle.path.parent.parent / bundle.ref} --data DIR"
+        yield bad(subject, "is not calibrated, so it has no threshold", mend)
+        return
+    threshold = Calibration.model_validate(calibration).threshold(judge.false_alarm_rate)
+    if threshold.extrapolated:
+        mend = f"calibrate with {threshold.n_needed} good images, or accept more than `{line.false_alarms}`"
+        yield note(subject, threshold.statement(), mend)
+    else:
+        yield good(subject, threshold.statement())
+
+
+def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding]:
+    """A model sees what it was fitted on only if the line cuts the picture the same way."""
+    fitted = Preprocessing.model_validate(bundle.manifest.preprocessing)
+    for name, of_model, of_line in (("roi", fitted.roi, line.roi), ("mask", fitted.mask, line.mask)):
+        if of_model != of_line:
+            yield bad(
+                subject,
+                f"was fitted with {name} {_plain(of_model)}, the line has {_plain(of_line)}",
+                f"set `{name}:` of line {line.id} to the model's, or fit again with the line's",
+            )
+
+
+def _plain(region: object) -> str:
+    return "none" if region is None else str(region).replace("(", "[").replace(")", "]")
+
+
+def _camera(line: LineConfig) -> Iterator[Finding]:
+    subject = f"line {line.id}: source"
+    taken = _first_picture(line.source)
+    if isinstance(taken, str):
+        yield bad(subject, taken, "correct `source:`, or skip with --no-cameras")
+        return
+    height, width = taken.shape[:2]
+    if line.roi is not None and (line.roi[2] > width or line.roi[3] > height):
+        size = f"{width}x{height}"
+        yield bad(subject, f"roi {_plain(line.roi)} reaches outside the {size} picture", "correct `roi:`")
+        return
+    yield good(subject, f"delivers {width}x{height} pictures")
+
+
+def _first_picture(url: str) -> Picture | str:
+    """One picture, or why there is none; a camera that does not answer is given up after `CAMERA_S`."""
+    result: list[Picture | str] = []
+
+    def take() -> None:
+        try:
+            source = open_source(url)
+            try:
+                grab = source.grab()
+            finally:
+                source.close()
+        except IngestError as error:
+            result.append(str(error))
+            return
+        if grab is None:
+            result.append("has no picture at all")
+        else:
+            result.append(f"{grab.name} cannot be decoded" if grab.picture is None else grab.picture)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    thread.join(CAMERA_S)
+    return result[0] if result else f"delivers nothing within {CAMERA_S:.0f} s (process {os.getpid()} gave up)"
