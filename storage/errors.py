@@ -1,4 +1,4 @@
-"""What can go wrong in storage. Exceptions of Redis, SQLAlchemy and the file system are mapped to these where they enter.
+"""What can go wrong in storage. Exceptions of Redis, SQL and the file system are mapped to these where they enter.
 
 ::
 

@@ -3,6 +3,8 @@
 PARTITION = "{p0}"
 VERDICTS = f"lw:{PARTITION}:verdicts"
 """Stream of verdicts, one entry each, field `v` = the verdict as JSON."""
+LINES = f"lw:{PARTITION}:lines"
+"""Set: names of all lines ever heard of, so that no one has to scan the server's keys."""
 WORKERS = "lw:workers"
 """Hash worker name -> JSON of its last heartbeat."""
 

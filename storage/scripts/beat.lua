@@ -1,0 +1,17 @@
+-- A sign of life. ARGV: line, run, cap, next number, camera, wall clock, 1 in the last beat of a run.
+-- Returns 1 when the floor has further to go.
+
+local upto = tonumber(ARGV[4])
+capture(upto)
+-- Beats are ordered by their run and number, not by the wall clock: it may be set back.
+local latest = redis.call('HGET', LINE, 'run')
+local told = tonumber(redis.call('HGET', RUN, 'told') or 0)
+if not latest or latest < run_name or (latest == run_name and upto >= told) then
+  redis.call('HSET', LINE, 'camera', ARGV[5], 'beat_ns', ARGV[6])
+end
+redis.call('HSET', RUN, 'told', text(math.max(told, upto)))
+if ARGV[7] == '1' then
+  redis.call('HSET', RUN, 'over', '1')
+  over = true
+end
+return settle()

@@ -1,0 +1,68 @@
+"""Fixtures of several folders: a private Redis, the shared images, and skips that CI does not let pass."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from storage.config import StorageConfig
+from storage.server import RedisServer, connect
+
+DATABASES = 16
+_numbers = itertools.cycle(range(DATABASES))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One real server on a socket of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="lw-", dir="/tmp"))
+    try:
+        with RedisServer(folder) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """An empty database of the private server, made as `connect` makes its clients."""
+    client = connect(StorageConfig(data=redis_server.folder.parent))
+    client.connection_pool.connection_kwargs["db"] = next(_numbers)
+    client.flushdb()  # the tests' own server: the client can reach no other
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of the real images."""
+    folder = Path(os.environ.get("LINEWATCH_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: set LINEWATCH_SHARED")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = _skipped(terminalreporter)
+    if skipped:
+        terminalreporter.section("CI lets nothing be skipped")
+        for name in skipped:
+            terminalreporter.line(name)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and _skipped(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _skipped(reporter: pytest.TerminalReporter) -> list[str]:
+    if os.environ.get("CI", "").lower() != "true":
+        return []
+    return [f"{report.nodeid}: {report.longrepr}" for report in reporter.stats.get("skipped", [])]
