@@ -12,7 +12,9 @@ from ingest.sources.urls import redacted
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 5.0
-_DECODER_THREADS = 2  # FFmpeg holds one frame back per thread beyond the first; its default is one per core
+# Each further thread holds back one frame: it comes late, and when the camera hangs it comes, stale, a read time-out
+# later. OpenCV's default is one thread per core.
+_DECODER_THREADS = 1
 
 
 def open_rtsp(url: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S) -> Camera:
