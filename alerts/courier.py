@@ -1,0 +1,94 @@
+"""Delivers what is in the outbox to one sink, at least once, in order within an alert, until it is taken."""
+
+import random
+import threading
+import time
+
+import structlog
+
+from alerts.errors import SinkError
+from alerts.sinks.base import Sink
+from storage.errors import StorageError
+from storage.history import LONGEST_PAUSE_S, Delivery, History
+
+log = structlog.get_logger()
+
+DRAIN_S = 5.0
+"""How long an ending courier goes on telling what is due."""
+_LOOK_EVERY_S = 2.0
+_NS = 1_000_000_000
+
+
+def pause_s(attempts: int, chance: float) -> float:
+    """Seconds before the next try after `attempts` failures: 1, 2, 4, … up to ten minutes, times 0.5 to 1 by `chance`.
+
+    `chance` is uniform in [0, 1], so that receivers that were down are not met by all senders at once ("full jitter",
+    halved, of Brooker, Exponential Backoff And Jitter, 2015).
+    """
+    return float(min(LONGEST_PAUSE_S, 2.0 ** min(attempts, 16)) * (0.5 + chance / 2))
+
+
+class Courier:
+    """Serves one sink; a slow one holds no other.
+
+    Args:
+        name: of the sink in the outbox.
+        sink: the receiver.
+        history: holds the outbox.
+    """
+
+    def __init__(self, name: str, sink: Sink, history: History) -> None:
+        self._name = name
+        self._sink = sink
+        self._history = history
+        self._bell = threading.Event()
+        self._in_trouble = False
+
+    def ring(self) -> None:
+        """There is something to deliver."""
+        self._bell.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set (ring then), and after it what is due, for at most `DRAIN_S`."""
+        try:
+            while not stop.is_set():
+                self._round(stop)
+                self._bell.wait(_LOOK_EVERY_S)
+                self._bell.clear()
+            deadline = time.monotonic() + DRAIN_S
+            while time.monotonic() < deadline and self._round(None, deadline):
+                pass
+        finally:
+            self._sink.close()
+
+    def _round(self, stop: threading.Event | None, deadline: float = float("inf")) -> bool:
+        """Try each delivery that is due once. Returns whether any was taken: more may be due then."""
+        taken = False
+        try:
+            for delivery in self._history.due(self._name, now_ns=time.time_ns()):
+                if (stop is not None and stop.is_set()) or time.monotonic() >= deadline:
+                    break
+                taken |= self._try(delivery)
+        except StorageError as error:
+            # Nothing is lost: the outbox still holds it, and a repetition has the same key.
+            log.warning("deliveries wait", sink=self._name, because=str(error))
+            return False
+        if taken:
+            self._bell.set()
+        return taken
+
+    def _try(self, delivery: Delivery) -> bool:
+        try:
+            self._sink.deliver(delivery)
+        except SinkError as error:
+            pause = pause_s(delivery.attempts, random.random())
+            self._history.postponed(delivery, next_try_ns=time.time_ns() + round(pause * _NS))
+            if not self._in_trouble:  # said once; the outbox counts the rest
+                log.warning("a sink does not take alerts; they are kept and tried again", because=str(error))
+                self._in_trouble = True
+            return False
+        self._history.delivered(delivery, now_ns=time.time_ns())
+        if self._in_trouble:
+            log.info("the sink takes alerts again", sink=self._name)
+            self._in_trouble = False
+        return True

@@ -1,0 +1,329 @@
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+import structlog
+from structlog.typing import EventDict
+
+from alerts import follower as following
+from alerts.config import AlertRules
+from alerts.follower import Follower
+from alerts.pulse import Pulse
+from storage import keys
+from storage.config import StorageConfig
+from storage.errors import StoreUnavailable
+from storage.history import START, Consequences, Counts, History
+from storage.lines import Lines
+from storage.records import Alert, AlertKind, Change, LineState, Verdict
+from storage.verdicts import VerdictStream
+
+RULES = {"a": AlertRules(silent_after=0), "b": AlertRules.model_validate({"raise": "2 of 3", "silent_after": 0})}
+AUDIENCE = {Change.RAISED: ["hook"], Change.CLEARED: ["hook"]}
+
+
+@pytest.fixture
+def history(storage: StorageConfig) -> Iterator[History]:
+    history = History.open(storage)
+    yield history
+    history.close()
+
+
+@pytest.fixture
+def lines(redis_client: redis.Redis) -> Lines:
+    return Lines(redis_client)
+
+
+@pytest.fixture
+def stream(redis_client: redis.Redis) -> VerdictStream:
+    return VerdictStream(redis_client)
+
+
+def make(
+    stream: VerdictStream, history: History, told: Callable[[Sequence[Verdict]], None] = lambda _: None
+) -> Follower:
+    follower = Follower(stream, history, rules=RULES, audience=AUDIENCE, on_verdicts=told)
+    follower.resume()
+    return follower
+
+
+def follow_all(follower: Follower) -> None:
+    while follower.follow(block_ms=0)[0]:
+        pass
+
+
+def mixture(make_belt: Any, count: int, seed: int = 0) -> list[Verdict]:
+    """Verdicts of two lines, ending with enough passes to clear everything."""
+    chance = random.Random(seed)
+    belts = [make_belt("a"), make_belt("b", per_s=5)]
+    kinds = ["pass"] * 12 + ["reject", "unknown"] * 2
+    verdicts = []
+    for belt in belts:
+        for status in itertools.chain(chance.choices(kinds, k=count), ["reject"], ["pass"] * 60):
+            reason = chance.choice(["late", "late", "frozen", "dark"]) if status == "unknown" else None
+            repeat = 12 if status == "unknown" and chance.random() < 0.1 else 1
+            repeat = 1 if status != "unknown" else repeat
+            verdicts += [belt.verdict(status, **({"reason": reason} if reason else {})) for _ in range(repeat)]
+        verdicts += belt.verdicts(*["pass"] * 10)
+    chance.shuffle(belts)
+    return sorted(verdicts, key=lambda v: (v.captured_ns, v.line))
+
+
+def everything(history: History) -> tuple[list[Alert], dict[str, list[Change]], dict[str, str], dict[int, Counts]]:
+    alerts = history.alerts(limit=10**6)
+    events = {alert.id: history.events(alert.id) for alert in alerts}
+    return alerts, events, history.rule_states(), history.minutes("a", since=0, until=10**12)
+
+
+def test_verdicts_become_alerts_messages_and_counts(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any
+) -> None:
+    told: list[Verdict] = []
+    follower = make(stream, history, told.extend)
+    assert follower.follow(block_ms=0) == (False, False)
+    verdicts = belt.verdicts("pass", "reject", "reject", "unknown")
+    lines.record(verdicts)
+    assert follower.follow(block_ms=0) == (False, True)
+    (alert,) = history.alerts()
+    assert alert.id == f"{verdicts[1].id}/defect"
+    assert alert.count == 2
+    assert [d.key for d in history.due("hook", now_ns=1)] == [f"{alert.id}:raised"]
+    assert history.position() == follower.position != START
+    minute = verdicts[0].captured_ns // 60_000_000_000
+    assert history.minutes("a", since=minute, until=minute + 1) == {minute: Counts(1, 2, 1)}
+    assert told == verdicts
+    lines.record(belt.verdicts("reject"))
+    assert follower.follow(block_ms=0) == (False, False)
+    assert history.alerts()[0].count == 3
+
+
+def test_a_restart_goes_on_where_the_history_ends(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any
+) -> None:
+    lines.record(belt.verdicts("reject"))
+    follow_all(make(stream, history))
+    lines.record(belt.verdicts("reject"))
+    follow_all(make(stream, history))
+    (alert,) = history.alerts()
+    assert alert.count == 2
+
+
+class Killed(Exception):  # noqa: N818 - an event, not an error
+    """Stands for SIGKILL."""
+
+
+class Fragile(History):
+    """Dies once, right before or right after the n-th commit."""
+
+    die_at = -1
+    after = False
+
+    def commit(self, consequences: Consequences, *, after: str) -> None:
+        self.die_at -= 1
+        if self.die_at == 0 and not self.after:
+            raise Killed
+        super().commit(consequences, after=after)
+        if self.die_at == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a commit", "after a commit"])
+def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
+    lines: Lines,
+    stream: VerdictStream,
+    storage: StorageConfig,
+    make_belt: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    after: bool,
+) -> None:
+    lines.record(mixture(make_belt, 150))
+    monkeypatch.setattr(following, "BATCH", 40)
+    replay = History.open(storage.model_copy(update={"history": f"sqlite:///{storage.data}/replay.db"}))
+    follow_all(make(stream, replay))
+    expected = everything(replay)
+    replay.close()
+    assert len(expected[0]) > 10
+    assert {alert.kind for alert in expected[0]} >= {AlertKind.DEFECT, AlertKind.CAMERA_FROZEN, AlertKind.CAMERA_DARK}
+    assert all(alert.cleared_ns for alert in expected[0])
+    history = Fragile.open(storage)
+    history.after = after
+    deaths = 0
+    for _ in range(1000):
+        history.die_at = 2 if not after else 1
+        follower = make(stream, history)
+        try:
+            follow_all(follower)
+        except Killed:
+            deaths += 1
+            continue
+        break
+    assert deaths >= 8
+    assert everything(history) == expected
+    history.close()
+
+
+def test_after_a_failed_commit_memory_is_what_was_committed(
+    lines: Lines, stream: VerdictStream, storage: StorageConfig, belt: Any
+) -> None:
+    history = Fragile.open(storage)
+    follower = make(stream, history)
+    lines.record(belt.verdicts("reject"))
+    history.die_at, history.after = 1, True
+    with pytest.raises(Killed):
+        follower.follow(block_ms=0)
+    follower.resume()
+    assert follower.follow(block_ms=0) == (False, False)
+    assert len(history.alerts()) == 1
+    history.close()
+
+
+def test_the_stream_is_trimmed_but_never_past_what_is_committed(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "KEEP", 3)
+    monkeypatch.setattr(following, "_TRIM_EVERY_S", 0.0)
+    monkeypatch.setattr(following, "BATCH", 10)
+    follower = make(stream, history)
+    lines.record(belt.verdicts(*["pass"] * 35))
+    for _ in range(3):
+        follower.follow(block_ms=0)
+        names = [name for name, _ in stream.read(START, count=100)]
+        assert follower.position in names
+    assert len(names) == 15  # two of three batches went
+    follow_all(follower)
+    lines.record(belt.verdicts("pass"))
+    follower.follow(block_ms=0)
+    assert follower.hole is None
+
+
+# --- what was missed -------------------------------------------------------------------------------------------
+
+
+def errors(lines: Sequence[EventDict]) -> list[str]:
+    return [line["event"] for line in lines if line["log_level"] == "error"]
+
+
+def test_a_hole_is_told_once_and_loudly(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+) -> None:
+    follower = make(stream, history)
+    lines.record(belt.verdicts("pass", "pass"))
+    follow_all(follower)
+    lines.record(belt.verdicts("reject", "pass", "reject"))
+    redis_client.xtrim(keys.VERDICTS, maxlen=1, approximate=False)
+    with structlog.testing.capture_logs() as said:
+        follow_all(follower)
+        follow_all(follower)
+    assert len(errors(said)) == 1
+    assert "dropped from the stream before they became alerts" in errors(said)[0]
+    assert follower.hole == errors(said)[0]
+    assert len(history.alerts()) == 1
+
+
+def test_a_stream_that_lost_everything_is_told(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+) -> None:
+    follower = make(stream, history)
+    lines.record(belt.verdicts("pass"))
+    follow_all(follower)
+    redis_client.delete(keys.VERDICTS)
+    with structlog.testing.capture_logs() as said:
+        follow_all(follower)
+        follow_all(follower)
+    assert len(errors(said)) == 1
+    assert "is empty although" in errors(said)[0]
+    lines.record(belt.verdicts("reject"))
+    follow_all(follower)
+    assert len(history.alerts()) == 1
+
+
+def test_a_stream_that_went_back_in_time_is_told_and_followed_again(
+    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+) -> None:
+    follower = make(stream, history)
+    lines.record(belt.verdicts("pass"))
+    follow_all(follower)
+    redis_client.delete(keys.VERDICTS)
+    redis_client.xadd(keys.VERDICTS, {"v": belt.verdict("reject").model_dump_json()}, id="5-0")
+    with structlog.testing.capture_logs() as said:
+        follow_all(follower)
+    assert "was replaced by an older one" in errors(said)[0]
+    assert history.position() == "5-0"
+    redis_client.xadd(keys.VERDICTS, {"v": belt.verdict("reject").model_dump_json()}, id="6-0")
+    follow_all(follower)
+    assert len(history.alerts()) == 1
+
+
+# --- ticks -----------------------------------------------------------------------------------------------------
+
+
+def test_ticks_tell_of_silence_and_clear_it(stream: VerdictStream, history: History) -> None:
+    follower = Follower(
+        stream, history, rules={"a": AlertRules(silent_after=10)}, audience=AUDIENCE, on_verdicts=lambda _: None
+    )
+    pulse = Pulse(100.0)
+    assert not follower.tick(pulse, now=109.0, now_ns=1000)
+    assert follower.tick(pulse, now=110.0, now_ns=2000)
+    assert not follower.tick(pulse, now=111.0, now_ns=3000)
+    pulse.listen([LineState(line="a", beat_ns=5)], 112.0)
+    assert follower.tick(pulse, now=112.0, now_ns=4000)
+    (alert,) = history.alerts()
+    assert (alert.raised_ns, alert.cleared_ns) == (2000, 4000)
+    assert history.position() == START
+    resumed = make(stream, history)
+    assert resumed.position == START
+
+
+def test_a_line_that_was_taken_out_of_the_configuration_is_not_missed(
+    lines: Lines, stream: VerdictStream, history: History, make_belt: Any
+) -> None:
+    rules = {"old": AlertRules(silent_after=10)}
+    follower = Follower(stream, history, rules=rules, audience={}, on_verdicts=lambda _: None)
+    follower.resume()
+    lines.record(make_belt("old").verdicts("reject"))
+    follow_all(follower)
+    follower.tick(Pulse(0.0), now=20.0, now_ns=2000)
+    assert {alert.kind for alert in history.alerts(open=True)} == {AlertKind.LINE_SILENT}
+    lines.record(make_belt("old", start_ns=1_800_000_000_000_000_000).verdicts("reject"))
+    follow_all(follower)
+    successor = make(stream, history)
+    pulse = Pulse(0.0)
+    pulse.listen(lines.states(), 0.0)
+    successor.tick(pulse, now=100.0, now_ns=3000)
+    assert history.alerts(open=True) == []
+
+
+def test_a_line_nobody_configured_follows_the_default_rules(
+    lines: Lines, stream: VerdictStream, history: History, make_belt: Any
+) -> None:
+    follower = make(stream, history)
+    lines.record(make_belt("stranger").verdicts("reject", "reject"))
+    with structlog.testing.capture_logs() as said:
+        follow_all(follower)
+    assert [line["line"] for line in said] == ["stranger"]
+    assert len(history.alerts()) == 1
+
+
+def test_pulse_measures_with_its_own_clock() -> None:
+    pulse = Pulse(100.0)
+    assert pulse.signs("a", 103.0).silent_s == 3
+    state = LineState(line="a", captured=5, passed=3, run="r", next_seq=5, camera="lost", beat_ns=10)
+    pulse.listen([state], 104.0)
+    pulse.listen([state], 107.0)
+    signs = pulse.signs("a", 107.0)
+    assert (signs.silent_s, signs.in_flight, signs.camera, signs.run, signs.seq) == (3, 2, "lost", "r", 4)
+    pulse.listen([state.model_copy(update={"beat_ns": 3})], 108.0)  # a clock set back is a sign of life too
+    assert pulse.signs("a", 108.0).silent_s == 0
+    pulse.deaf(120.0)
+    assert pulse.signs("a", 121.0).silent_s == 1
+
+
+def test_an_unavailable_redis_is_said_so(history: History, storage: StorageConfig) -> None:
+    client = redis.Redis.from_url(f"unix://{storage.data}/nothing.sock")
+    follower = make(VerdictStream(client), history)
+    with pytest.raises(StoreUnavailable):
+        follower.follow(block_ms=0)
+    client.close()
