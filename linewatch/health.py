@@ -12,6 +12,7 @@ from linewatch.config import Config
 from linewatch.errors import FrontError
 from storage.lines import Lines
 from storage.server import connect
+from storage.verdicts import VerdictStream
 from storage.workers import Workers
 
 FRESH_S = 15.0
@@ -46,24 +47,44 @@ def probe_worker(config: Config, name: str) -> str:
 
 
 def probe_alerts(config: Config) -> str:
-    """Ask the page.
+    """Ask the page, or without one the history.
 
     Raises:
-        Unhealthy: it does not answer, or says that something is wrong.
+        Unhealthy: the page does not answer or says that something is wrong, or verdicts wait too long to be read.
+        StorageError: storage does not answer.
     """
+    return _read_lately(config) if config.alerts.page is None else _page_answers(config.data / "page.url")
+
+
+def _page_answers(address: Path) -> str:
     import httpx  # noqa: PLC0415 - not in the image of a capture
 
-    address = Path(config.data / "page.url")
     if not address.exists():
         raise Unhealthy("alerts: the page has not been opened")
-    url = f"{address.read_text(encoding='utf-8').strip().rstrip('/')}/health"
+    url = f"{address.read_text(encoding='utf-8').strip()}/healthz"
     try:
         answer = httpx.get(url, timeout=_ANSWER_S, trust_env=False)
     except httpx.HTTPError as error:
         raise Unhealthy(f"alerts: {url} does not answer: {error}") from error
     if answer.is_error:
-        raise Unhealthy(f"alerts: {url} answers {answer.status_code}")
+        raise Unhealthy(f"alerts: {url} answers {answer.status_code}: {answer.text[:200]}")
     return "alerts: the page answers"
+
+
+def _read_lately(config: Config) -> str:
+    from storage.history import History  # noqa: PLC0415 - not in the image of a capture
+
+    history = History.open(config.storage)
+    try:
+        position = history.position()
+    finally:
+        history.close()
+    unread = VerdictStream(connect(config.storage)).read(position, count=1)
+    if unread:
+        waiting_s = time.time() - int(unread[0][0].partition("-")[0]) / 1000  # an entry's id is its time in ms
+        if waiting_s > FRESH_S:
+            raise Unhealthy(f"alerts: a verdict has been waiting for {waiting_s:.0f} s")
+    return f"alerts: verdicts are read up to {position}"
 
 
 def _fresh(subject: str, wall_ns: int) -> str:

@@ -2,20 +2,23 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from rich.console import Console
-from rich.table import Table
-from storage.lines import Lines
-from storage.models import Registry
-from storage.server import RedisServer, connect
 
 from linewatch.config import Config
 from linewatch.datafolder import claim
 from linewatch.sockets import make_room
 from linewatch.supervisor import Role, Supervisor
+from linewatch.tables import print_table
 from storage.errors import BundleError, StorageError
+from storage.history import History
+from storage.lines import Lines
+from storage.models import Registry
+from storage.server import RedisServer, connect
+from storage.verdicts import VerdictStream
 
 log = structlog.get_logger()
 
@@ -38,8 +41,17 @@ def roles(path: Path, config: Config) -> list[Role]:
     ]
 
 
-def launch(path: Path, config: Config, *, until_done: bool = False) -> int:
+def launch(path: Path, config: Config, *, until_done: bool = False, on_tick: Callable[[], None] = lambda: None) -> int:
     """Run everything until SIGTERM or SIGINT, or until all is done.
+
+    Args:
+        path: where `config` was read from: the roles read it again.
+        config: what to run.
+        until_done: also end once every source has ended, every frame has its verdict and every verdict was read.
+        on_tick: called now and then meanwhile.
+
+    Returns:
+        0.
 
     Raises:
         ConfigError: the configuration asks for what cannot be.
@@ -50,6 +62,12 @@ def launch(path: Path, config: Config, *, until_done: bool = False) -> int:
     with claim(config.data):
         page = config.data / "page.url"
         page.unlink(missing_ok=True)
+        announce = _Announcer(page)
+
+        def tick() -> None:
+            announce()
+            on_tick()
+
         for worker in config.workers:
             make_room(config.bind(worker.name))
         supervisor = Supervisor(
@@ -57,7 +75,7 @@ def launch(path: Path, config: Config, *, until_done: bool = False) -> int:
             status=config.data / "up.json",
             server=RedisServer(config.data) if config.redis == "embedded" else None,
             until=_Settled(config) if until_done else None,
-            on_tick=_Announcer(page),
+            on_tick=tick,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
@@ -67,19 +85,23 @@ def launch(path: Path, config: Config, *, until_done: bool = False) -> int:
 
 
 class _Settled:
-    """Whether every captured frame has its verdict."""
+    """Whether every captured frame has its verdict, and every verdict has been read by the alert service."""
 
     def __init__(self, config: Config) -> None:
-        self._lines = Lines(connect(config.storage))
+        client = connect(config.storage)
+        self._lines, self._stream = Lines(client), VerdictStream(client)
+        self._history = History(config.storage)
         self._names = {line.id for line in config.lines}
 
     def __call__(self) -> bool:
         try:
             states = [state for state in self._lines.states() if state.line in self._names]
+            newest = self._stream.latest(1)
+            position = self._history.position()
         except StorageError as error:
             log.warning("cannot ask whether all is done", error=str(error))
             return False
-        return all(state.open == 0 for state in states)
+        return all(state.open == 0 for state in states) and (not newest or newest[0][0] == position)
 
 
 class _Announcer:
@@ -99,14 +121,14 @@ class _Announcer:
 
 def _print_lines(config: Config) -> None:
     registry = Registry(config.storage.models)
-    table = Table("line", "source", "policy", "model", "false alarms", box=None, pad_edge=False)
+    rows = []
     for line in config.lines:
         try:
             model = registry.resolve(line.model).ref
         except BundleError:
             model = f"{line.model}: not there yet, frames will be unknown"
-        table.add_row(line.id, _public(line.source), line.policy, model, line.false_alarms)
-    Console().print(table)
+        rows.append((line.id, _public(line.source), line.policy, model, line.false_alarms))
+    print_table(("line", "source", "policy", "model", "false alarms"), rows)
 
 
 def _public(source: str) -> str:

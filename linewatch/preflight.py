@@ -5,8 +5,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from storage.models import Bundle, Registry
-
+from alerts.errors import AlertError
+from alerts.sinks import open_sink
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
 from ingest.errors import IngestError
@@ -18,6 +18,7 @@ from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
 from linewatch.findings import Finding, bad, good, note
 from storage.errors import StorageError
+from storage.models import Bundle, Registry
 from storage.server import connect
 from storage.unavailable import mapped
 
@@ -34,6 +35,7 @@ def examine(config: Config, *, cameras: bool = True) -> Iterator[Finding]:
     """
     yield from _data(config)
     yield from _redis(config)
+    yield from _sinks(config)
     registry = Registry(config.storage.models)
     for line, judge in zip(config.lines, config.judges(), strict=True):
         yield from _model(registry, line, judge)
@@ -92,6 +94,14 @@ def _redis(config: Config) -> Iterator[Finding]:
         yield bad("redis", str(error), "start it, or correct `redis:`")
     else:
         yield good("redis", "answers")
+
+
+def _sinks(config: Config) -> Iterator[Finding]:
+    for number, sink in enumerate(config.alerts.sinks):
+        try:
+            open_sink(sink)
+        except AlertError as error:
+            yield bad(f"alerts.sinks[{number}]", str(error))
 
 
 def _model(registry: Registry, line: LineConfig, judge: JudgeConfig) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ def configure(role: str, name: str | None = None) -> None:
     structlog.configure(
         processors=[*known, *written],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     # Libraries speak through the standard logging; their warnings belong in the same place.

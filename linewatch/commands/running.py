@@ -19,8 +19,12 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="linewatch.ya
 @app.command()
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to watch.")] = 60.0,
-    headless: Annotated[bool, typer.Option("--headless", help="End by itself; exit 0 only if all went well.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="How long to watch; default: until Ctrl-C.", show_default=False)
+    ] = None,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="End by itself, after 60 s by default; exit 0 only if all went well.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where to keep what the demo makes.")] = Path("linewatch-demo"),
 ) -> None:
     """Watch a synthetic factory: no configuration, no network."""

@@ -6,12 +6,11 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from linewatch.commands.running import ConfigFile, run_alerts
 from linewatch.config import load
-from storage.records import Alert, LineState, Verdict
+from linewatch.tables import print_table
+from storage.records import Alert, Change, LineState, Verdict
 
 app = typer.Typer()
 
@@ -34,14 +33,8 @@ def lines(config: ConfigFile, *, as_json: AsJson = False) -> None:
         for state in states:
             typer.echo(json.dumps(state.model_dump(mode="json") | {"open": state.open}))
         return
-    table = Table(
-        "line", "camera", "captured", "pass", "reject", "unknown", "skipped", "open", "last", "seen", box=None
-    )
-    for state in states:
-        counts = (state.captured, state.passed, state.rejected, state.unknown, state.skipped, state.open)
-        camera = state.camera if state.beat_ns else "never seen"
-        table.add_row(state.line, camera, *map(str, counts), _last(state), _ago(state.beat_ns))
-    Console().print(table)
+    headings = ("line", "camera", "captured", "pass", "reject", "unknown", "skipped", "open", "last", "seen")
+    print_table(headings, map(_line_row, states))
 
 
 @app.command()
@@ -111,10 +104,8 @@ def list_alerts(
         for alert in found:
             typer.echo(alert.model_dump_json())
         return
-    table = Table("id", "raised", "state", "text", box=None)
-    for alert in found:
-        table.add_row(alert.id, _clock(alert.raised_ns), _state(alert), alert.text)
-    Console(soft_wrap=True).print(table)
+    rows = ((alert.id, _clock(alert.raised_ns), _state(alert), alert.text) for alert in found)
+    print_table(("id", "raised", "state", "text"), rows)
 
 
 @alerts.command("ack")
@@ -126,11 +117,13 @@ def acknowledge(
 ) -> None:
     """Note that somebody has seen an alert."""
     loaded = load(config)
+    from alerts.sinks import audience  # noqa: PLC0415 - as below
     from storage.history import History  # noqa: PLC0415 - brings SQLAlchemy
 
     history = History.open(loaded.storage)
+    told = audience(loaded.alerts).get(Change.ACKNOWLEDGED, ())
     for alert_id in ids:
-        alert = history.acknowledge(alert_id, by=by or _user(), now_ns=time.time_ns())
+        alert = history.acknowledge(alert_id, by=by or _user(), now_ns=time.time_ns(), sinks=told)
         typer.echo(f"{alert.id}: acknowledged by {alert.acknowledged_by}")
 
 
@@ -156,8 +149,10 @@ def _print_verdict(verdict: Verdict, *, as_json: bool) -> None:
     typer.echo("  ".join(word for word in words if word))
 
 
-def _last(state: LineState) -> str:
-    return state.status.value if state.status else "-"
+def _line_row(state: LineState) -> tuple[object, ...]:
+    counts = (state.captured, state.passed, state.rejected, state.unknown, state.skipped, state.open)
+    last = state.status.value if state.status else "-"
+    return (state.line, state.camera if state.beat_ns else "-", *counts, last, _ago(state.beat_ns))
 
 
 def _state(alert: Alert) -> str:
@@ -172,4 +167,4 @@ def _clock(wall_ns: int) -> str:
 
 
 def _ago(wall_ns: int) -> str:
-    return f"{max(0.0, (time.time_ns() - wall_ns) / 1e9):.0f} s ago" if wall_ns else "-"
+    return f"{max(0.0, (time.time_ns() - wall_ns) / 1e9):.0f} s ago" if wall_ns else "never"
