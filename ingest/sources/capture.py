@@ -1,6 +1,8 @@
 """OpenCV's `VideoCapture` with its exceptions mapped and its noise turned off."""
 
 import os
+import time
+from collections import deque
 from collections.abc import Mapping
 
 import cv2
@@ -12,6 +14,9 @@ from ingest.frame import Picture
 # FFmpeg writes to stderr by itself, addresses included; read once by OpenCV, at its first use of FFmpeg.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_PATIENCE = 100  # failed grabs in a row before a stream counts as ended; at a real end they take microseconds
+_PATIENCE_S = 1.0  # a time-out is no damaged packet
 
 
 class Capture:
@@ -38,25 +43,41 @@ class Capture:
         if not self._device.isOpened():
             self._device.release()
             raise SourceError(f"{called}: cannot be opened")
+        self._ready: deque[Picture | None] = deque()
 
     def read(self) -> tuple[bool, Picture | None]:
         """Wait for the next picture.
 
+        A damaged packet fails one grab, and the next one succeeds: only many failures in a row, or one that took
+        long, are the end. So a failure is told afterwards, as a picture that could not be decoded.
+
         Returns:
             Whether there was one, and the picture: None when it came but could not be decoded.
         """
+        if not self._ready:
+            started = time.monotonic()
+            for failures in range(_PATIENCE):
+                if self._grab():
+                    self._ready.extend([*[None] * failures, self._retrieve()])
+                    break
+                if time.monotonic() - started > _PATIENCE_S:
+                    break
+        return (True, self._ready.popleft()) if self._ready else (False, None)
+
+    def _grab(self) -> bool:
         try:
-            if not self._device.grab():
-                return False, None
+            return bool(self._device.grab())
         except cv2.error:
-            return False, None
+            return False
+
+    def _retrieve(self) -> Picture | None:
         try:
             decoded, picture = self._device.retrieve()
         except cv2.error:
-            return True, None
-        if not decoded or picture is None or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            return True, None
-        return True, np.asarray(picture, np.uint8)
+            return None
+        if not decoded or picture is None or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            return None
+        return np.asarray(picture, np.uint8)
 
     def number(self, prop: int) -> float:
         """A property as OpenCV tells it; 0.0 when it does not know."""

@@ -40,8 +40,8 @@ def scratch(part: Part, draw: np.random.Generator) -> Part:
 def dent(part: Part, draw: np.random.Generator) -> Part:
     """A hollow: its far wall is lit, its near wall lies in the dark."""
     surface = part.surface.copy()
-    centre = _turned(np.array([[draw.uniform(0.45, 0.72), 0.0]]), draw.uniform(0, 2 * np.pi))[0]
-    long, short, tilt = draw.uniform(0.21, 0.27), draw.uniform(0.17, 0.20), draw.uniform(0, np.pi)
+    centre = _turned(np.array([[draw.uniform(0.50, 0.70), 0.0]]), draw.uniform(0, 2 * np.pi))[0]
+    long, short, tilt = draw.uniform(0.27, 0.33), draw.uniform(0.22, 0.26), draw.uniform(0, np.pi)
     for depth in np.linspace(0, 1, 12):
         rim = _ellipse(centre - 0.05 * depth * np.array([1, 1]), (1 - 0.8 * depth) * np.array([long, short]), tilt)
         shade = 205 - 185 * min(1.0, depth * 1.7)

@@ -33,6 +33,7 @@ class SyntheticSource(ClosableSource):
         self._scene = _SCENES[self._kind][1](options)
         self._frames = options.frames
         self._seq = 0
+        self._scene.render(0)  # paints the textures now, so that the first frame is not late
         self.live = options.live
         super().__init__(pacer=Pacer(float(options.fps)) if options.live else None)
 

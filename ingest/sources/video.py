@@ -85,7 +85,7 @@ class VideoSource(ClosableSource):
         promised = round(self._capture.number(cv2.CAP_PROP_FRAME_COUNT))
         if self._delivered < promised and not self._warned:
             self._warned = True
-            log.warning("video_ended_early", file=str(self._path), delivered=self._delivered, promised=promised)
+            log.warning("video_incomplete", file=str(self._path), delivered=self._delivered, promised=promised)
 
     def _release(self) -> None:
         self._first.clear()
