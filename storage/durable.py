@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.errors import StorageError, StorageFull
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def on_disk(what: object) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in _FULL:
+        if exc.errno in FULL:
             raise StorageFull(f"{what}: the disk is full: free some room, or move data:") from exc
         raise StorageError(f"{what}: {exc.strerror or exc}: check the disk and who may write there") from exc
 
