@@ -87,7 +87,7 @@ class Padim(Detector):
             self.register_buffer("indices", torch.randperm(total, generator=generator)[:d].sort().values)
         else:
             gaussian = torch.randn(total, d, generator=generator, dtype=torch.float64)
-            self.register_buffer("projection", torch.linalg.qr(gaussian).Q.float())
+            self.register_buffer("projection", torch.linalg.qr(gaussian).Q.float().contiguous())
         edges = list(accumulate((channels for channels, _, _ in shapes), initial=0))
         self.channels = [slice(first, last) for first, last in pairwise(edges)]  # of each tap
         self._choose()
@@ -108,6 +108,8 @@ class Padim(Detector):
             raise InferenceError(f"images are {images.shape[-1]}x{images.shape[-2]}, the model's are {width}x{height}")
         parts = []
         for tap, channels, chosen in zip(self.backbone(images), self.channels, self.chosen, strict=True):
+            if chosen.start == chosen.stop:
+                continue  # with few dimensions chance may pass a tap by
             values = tap.permute(0, 2, 3, 1)  # [B, h, w, C]
             if self.settings.reduction == "random":
                 values = values.index_select(3, self.indices[chosen] - channels.start)

@@ -1,0 +1,206 @@
+"""PaDiM against the formulas of its paper, in numpy and float64."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+from structlog.testing import capture_logs
+from torch import Tensor
+
+from inference.detectors.costs import count_macs
+from inference.detectors.padim import Padim, PadimSettings
+from inference.errors import FitError, InferenceError, WeightsError
+from inference.weights import load_backbone_weights
+
+SIZE = (32, 48)  # width, height
+
+
+def ignore(_done: int, _total: int) -> None:
+    """Nobody watches the progress."""
+
+
+def images(count: int, seed: int) -> Tensor:
+    width, height = SIZE
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(train: Tensor, **settings: object) -> Padim:
+    detector = Padim(PadimSettings(image_size=SIZE, **settings))
+    with capture_logs():
+        load_backbone_weights(detector.backbone, "random")
+        detector.fit(lambda: train.split(5), ignore)
+    return detector
+
+
+def reference(detector: Padim, train: Tensor, test: Tensor) -> np.ndarray:
+    """Distances `[B, h, w]` by the paper's section III, cell by cell, with an explicit inverse."""
+
+    def embed(pictures: Tensor) -> np.ndarray:
+        taps = [f.double().numpy() for f in detector.backbone(pictures)]
+        height, width = taps[0].shape[2:]
+        rows, columns = np.arange(height), np.arange(width)
+        replicated = [
+            tap[:, :, rows * tap.shape[2] // height][:, :, :, columns * tap.shape[3] // width] for tap in taps
+        ]
+        embedded = np.concatenate(replicated, axis=1)
+        if detector.settings.reduction == "random":
+            return embedded[:, detector.indices.numpy()]
+        return np.einsum("bchw,cd->bdhw", embedded, detector.projection.double().numpy())
+
+    learned, judged = embed(train), embed(test)
+    _, d, height, width = learned.shape
+    distances = np.empty((len(test), height, width))
+    for i in range(height):
+        for j in range(width):
+            samples = learned[:, :, i, j]
+            mean = samples.mean(0)
+            covariance = (samples - mean).T @ (samples - mean) / (len(samples) - 1) + 0.01 * np.eye(d)
+            inverse = np.linalg.inv(covariance)
+            for b in range(len(test)):
+                delta = judged[b, :, i, j] - mean
+                distances[b, i, j] = np.sqrt(delta @ inverse @ delta)
+    return distances
+
+
+@pytest.mark.parametrize(("reduction", "dimensions"), [("random", 30), ("semi-orthogonal", 30), ("random", None)])
+@pytest.mark.parametrize("count", [12, 60])
+def test_maps_and_scores_are_the_papers(reduction: str, dimensions: int | None, count: int) -> None:
+    train, test = images(count, 0), images(3, 1) * 0.7
+    layers = ("layer1", "layer2", "layer3") if dimensions else ("layer1",)
+    detector = fitted(train, reduction=reduction, dimensions=dimensions, layers=layers)
+    expected = reference(detector, train, test)
+    detection = detector(test)
+    found = detector.gaussians(detector.embed(test)).sqrt().mT.unflatten(1, detector.grid)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+    width, height = SIZE
+    upsampled = torch.nn.functional.interpolate(
+        torch.from_numpy(expected)[:, None], size=(height, width), mode="bicubic", align_corners=False
+    )[:, 0]
+    maps = np.stack([gaussian_filter(each.numpy(), 4.0) for each in upsampled])
+    np.testing.assert_allclose(detection.maps.numpy(), maps, rtol=1e-4)
+    np.testing.assert_allclose(detection.scores.numpy(), maps.max((1, 2)), rtol=1e-4)
+
+
+def test_a_defect_is_found_where_it_is() -> None:
+    train = images(40, 0) * 0.2 + 0.4
+    detector = fitted(train, sigma=2.0)
+    good = images(1, 5) * 0.2 + 0.4
+    bad = good.clone()
+    bad[:, :, 30:42, 4:16] = torch.rand(1, 3, 1, 1, generator=torch.Generator().manual_seed(2))
+    both = detector(torch.cat([good, bad]))
+    assert both.scores[1] > 1.3 * both.scores[0]
+    row, column = divmod(int(both.maps[1].argmax()), SIZE[0])
+    assert 26 <= row < 46
+    assert column < 20
+
+
+@pytest.mark.parametrize(
+    ("backbone", "dimensions", "kept"),
+    [("resnet18", 100, 100), ("wide_resnet50_2", 550, 550), ("efficientnet_b5", None, 344)],
+)
+def test_defaults_are_the_papers(backbone: str, dimensions: int | None, kept: int) -> None:
+    settings = PadimSettings(backbone=backbone, image_size=(32, 32))
+    assert settings.dimensions == dimensions
+    detector = Padim(settings)
+    assert detector.gaussians.mean.shape == (64, kept)
+    assert PadimSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_parameters_and_macs_are_counted() -> None:
+    detector = Padim(PadimSettings())
+    cells, d = 64 * 64, 100
+    # ResNet18 to layer3 has 2,782,784 parameters; folding leaves one bias where a batch norm had two vectors.
+    backbone = sum(p.numel() for p in detector.backbone.network.parameters())
+    assert backbone == 2_780_544
+    triangle = sum(b * (b - a) for a, b in detector.gaussians.blocks)
+    assert triangle == 6250
+    constants = 6 + 2 * 256 * 64  # ImageNet's mean and deviation, the two map matrices
+    assert detector.parameter_count() == backbone + d + cells * (d + triangle) + constants
+    stem = 64 * 3 * 49 * 128 * 128
+    layer1 = 4 * 64 * 64 * 9 * 64**2
+    layer2 = (64 * 128 * 9 + 3 * 128 * 128 * 9 + 64 * 128) * 32**2
+    layer3 = (128 * 256 * 9 + 3 * 256 * 256 * 9 + 128 * 256) * 16**2
+    maps = 256 * 64 * 64 + 256 * 64 * 256
+    assert count_macs(detector) == stem + layer1 + layer2 + layer3 + cells * triangle + maps
+
+
+def test_kept_channels_follow_the_seed_and_are_saved() -> None:
+    one, same, other = (Padim(PadimSettings(image_size=SIZE, seed=seed)) for seed in (1, 1, 2))
+    assert torch.equal(one.indices, same.indices)
+    assert not torch.equal(one.indices, other.indices)
+    assert len(set(one.indices.tolist())) == 100
+    other.load_state_dict(one.state_dict())  # the channels come with the model, not with its seed
+    assert torch.equal(other.indices, one.indices)
+    assert other.chosen == one.chosen
+
+
+def test_projection_has_orthonormal_columns() -> None:
+    detector = Padim(PadimSettings(image_size=SIZE, reduction="semi-orthogonal"))
+    torch.testing.assert_close(detector.projection.mT @ detector.projection, torch.eye(100), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_are_refused(count: int) -> None:
+    detector = Padim(PadimSettings(image_size=SIZE, dimensions=4))
+    with capture_logs():
+        load_backbone_weights(detector.backbone, "random")
+    with pytest.raises(FitError, match=f"at least 2 good images, got {count}"):
+        detector.fit(lambda: [images(1, 0)] * count, ignore)
+
+
+@pytest.mark.parametrize(("count", "warned"), [(2, True), (15, True), (16, False)])
+def test_few_images_are_warned_of(count: int, warned: bool) -> None:
+    detector = Padim(PadimSettings(image_size=SIZE, dimensions=4))
+    with capture_logs() as logs:
+        load_backbone_weights(detector.backbone, "random")
+        detector.fit(lambda: [images(count, 0)], ignore)
+    said = [entry for entry in logs if entry["event"].startswith("few images")]
+    assert [entry["images"] for entry in said] == ([count] if warned else [])
+
+
+def test_progress_counts_images() -> None:
+    seen: list[int] = []
+    detector = Padim(PadimSettings(image_size=SIZE, dimensions=4))
+    with capture_logs():
+        load_backbone_weights(detector.backbone, "random")
+        detector.fit(lambda: images(7, 0).split(3), lambda done, _total: seen.append(done))
+    assert seen == [3, 6, 7]
+
+
+def test_fitting_without_weights_is_refused() -> None:
+    with pytest.raises(WeightsError, match="resnet18 has no weights yet"):
+        Padim(PadimSettings(image_size=SIZE)).fit(lambda: [images(4, 0)], ignore)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    detector = fitted(images(16, 0), dimensions=4)
+    with pytest.raises(InferenceError, match="images are 64x64, the model's are 32x48"):
+        detector(torch.rand(1, 3, 64, 64))
+
+
+def test_too_many_dimensions_are_refused() -> None:
+    with pytest.raises(FitError, match="dimensions 100 exceed the 64 channels of layer1"):
+        Padim(PadimSettings(image_size=SIZE, layers=("layer1",)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"backbone": "vgg"}, {"layers": ()}, {"dimensions": 0}, {"epsilon": -1}, {"sigmas": 4}, {"reduction": "pca"}],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        PadimSettings(**wrong)
+
+
+def test_an_image_that_is_no_number_spoils_only_itself() -> None:
+    detector = fitted(images(20, 0), dimensions=8)
+    batch = images(4, 3)
+    alone = detector(batch).scores
+    random.seed(0)
+    batch[2, 1, random.randrange(SIZE[1]), random.randrange(SIZE[0])] = torch.nan
+    spoiled = detector(batch).scores
+    assert spoiled.isnan().tolist() == [False, False, True, False]
+    torch.testing.assert_close(spoiled[[0, 1, 3]], alone[[0, 1, 3]])
