@@ -12,21 +12,24 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
 
+import structlog
 import typer
 
 from alerts.errors import AlertError
 from inference.errors import DataError, EngineError, InferenceError, WeightsError
 from ingest.errors import IngestError
 from linewatch.errors import ConfigError, FrontError
+from linewatch.telemetry import DEBUG, DEFECTS
 from storage.errors import BundleError, StorageError
 
 _MODULES = ("running", "watching", "fitting", "models", "checking")
 _WRONG_REQUEST = (ConfigError, BundleError, DataError, WeightsError, EngineError)
 _FAILED = (FrontError, IngestError, StorageError, InferenceError, AlertError)
-_DEBUG = "LINEWATCH_DEBUG"
 _DEFECT = 70  # EX_SOFTWARE of sysexits.h
 # Newer versions of typer carry their own copy of click: its base of all usage errors is only reachable through one.
 _MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
+
+log = structlog.get_logger()
 
 app = typer.Typer(
     add_completion=False,
@@ -53,7 +56,7 @@ def root(
 ) -> None:
     """Without a command, say which there are."""
     if debug:
-        os.environ[_DEBUG] = "1"
+        os.environ[DEBUG] = "1"
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
@@ -80,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    if _debugging():
+    debugging = os.environ.get(DEBUG, "") not in ("", "0", DEFECTS)
+    if debugging:
         traceback.print_exc()
     if isinstance(error, _MISUSE):
         return _misuse(error)
@@ -90,7 +94,9 @@ def _explain(error: Exception) -> int:
         return _fail(str(error), 2)
     if isinstance(error, _FAILED):
         return _fail(str(error), 1)
-    hint = "" if _debugging() else "; run with --debug to see where"
+    if os.environ.get(DEBUG) == DEFECTS:
+        log.critical("defect", exc_info=error)
+    hint = "" if debugging else "; run with --debug to see where"
     return _fail(f"defect: {type(error).__name__}: {error}{hint}", _DEFECT)
 
 
@@ -102,10 +108,6 @@ def _misuse(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
     return _fail(f"{format_message()}{hint}", 2)
-
-
-def _debugging() -> bool:
-    return os.environ.get(_DEBUG, "") not in ("", "0")
 
 
 def _fail(message: str, code: int) -> int:

@@ -12,6 +12,10 @@ import structlog
 
 from linewatch.errors import ConfigError
 
+DEBUG = "LINEWATCH_DEBUG"
+"""Environment variable: `1` shows the traceback of every error."""
+DEFECTS = "defects"
+"""Its value in a role: nobody will run a worker again to see where it failed, so a defect's traceback is logged."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 

@@ -1,5 +1,6 @@
 """Commands that run: everything at once (`up`), or one role, for containers and for `up`'s children."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -83,6 +84,7 @@ def run_alerts(config: Path) -> None:
 def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:
     """Start a role: logs, the supervisor's lifeline, its configuration, and a polite end on SIGTERM."""
     telemetry.configure(role, name)
+    os.environ.setdefault(telemetry.DEBUG, telemetry.DEFECTS)
     lifeline.hold()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

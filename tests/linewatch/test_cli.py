@@ -196,6 +196,17 @@ def test_a_defect_is_one_line_unless_debugging(linewatch, monkeypatch):
     assert err.endswith("linewatch: defect: KeyError: 'surprise'\n")
 
 
+def test_a_defect_of_a_role_is_logged_with_its_place(config):
+    code = "import ingest.service, sys; ingest.service.capture = lambda *_, **__: 1 / 0; "
+    code += "from linewatch.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-P", "-c", code, "capture", str(config), "--line", "belt"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 70
+    record = json.loads(result.stderr.splitlines()[0])
+    assert (record["event"], record["role"], record["name"]) == ("defect", "capture", "belt")
+    assert "in <lambda>" in record["exception"]
+
+
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -P -m linewatch --help | head -n 0"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
