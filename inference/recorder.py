@@ -15,15 +15,15 @@ from typing import TypeVar
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from storage.evidence import EvidenceStore
-from storage.lines import Lines
-from storage.workers import Workers
 
 from inference.job import Job
 from ingest.preprocess import RGB
 from ingest.wire import Beat, Gap, Portrait
 from storage.errors import StorageError, StoreUnavailable
+from storage.evidence import EvidenceStore
+from storage.lines import Lines
 from storage.records import Status, Verdict
+from storage.workers import Workers
 
 UNKNOWN_EVIDENCE_S = 1.0
 """At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""

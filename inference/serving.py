@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from storage.models import Registry
 
 from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.errors import InferenceError
 from inference.judge import Standard
 from storage.errors import StorageError
+from storage.models import Registry
 
 log = structlog.get_logger()
 

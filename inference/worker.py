@@ -19,11 +19,6 @@ from pathlib import Path
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from storage.evidence import EvidenceStore
-from storage.lines import Lines
-from storage.models import Registry
-from storage.server import connect
-from storage.workers import Workers
 
 from inference.batching import Batcher
 from inference.config import JudgeConfig, WorkerConfig
@@ -36,6 +31,11 @@ from inference.serving import Serving
 from ingest.frame import Condition, new_run
 from ingest.preprocess import Preprocessing
 from storage.config import StorageConfig
+from storage.evidence import EvidenceStore
+from storage.lines import Lines
+from storage.models import Registry
+from storage.server import connect
+from storage.workers import Workers
 
 STUCK_S = 60.0
 """A batch that takes longer than this means a hung device: the worker ends itself, so that its frames go elsewhere."""

@@ -16,11 +16,14 @@ import os
 import shutil
 from pathlib import Path
 
+import structlog
 import zmq
 from zmq.auth import create_certificates, load_certificate
 from zmq.auth.thread import ThreadAuthenticator
 
 from ingest.errors import IngestError
+
+log = structlog.get_logger()
 
 
 def needs_curve(endpoint: str) -> bool:
@@ -57,8 +60,26 @@ def authenticator(context: zmq.Context[zmq.Socket[bytes]], keys: Path) -> Thread
         shutil.copyfile(keys / "capture.key", allowed / "capture.key")
     guard = ThreadAuthenticator(context)
     guard.start()
-    guard.configure_curve(domain="*", location=str(allowed))
+    guard.configure_curve_callback(domain="*", credentials_provider=_Allowed(allowed))
     return guard
+
+
+class _Allowed:
+    """Asks the folder at every handshake, so that a camera can be let in or shut out while the worker runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - ZeroMQ's signature
+        """Whether the holder of the public key `key` (Z85) may connect."""
+        for path in self._folder.glob("*.key"):
+            try:
+                if load_certificate(path)[0] == key:
+                    return True
+            except (OSError, ValueError) as error:
+                log.warning("key cannot be read", path=str(path), error=str(error))
+        log.warning("a stranger was turned away", key=key.decode("ascii", "replace"))
+        return False
 
 
 def _pair(keys: Path, name: str) -> tuple[bytes, bytes]:

@@ -1,0 +1,223 @@
+"""Capture to Redis in one process: real sockets, a real server, a real detector."""
+
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from inference import serving, worker
+from inference.config import JudgeConfig, WorkerConfig
+from ingest.config import CaptureConfig
+from ingest.service import capture
+from storage.config import StorageConfig
+from storage.lines import Lines
+from storage.models import Registry
+from storage.records import Status
+from storage.server import RedisServer, connect
+from storage.verdicts import VerdictStream
+from storage.workers import Workers
+from tests.inference.conftest import write_plates
+
+
+@pytest.fixture
+def site(tmp_path, plate_model):
+    """A data folder with a promoted model, and its own Redis."""
+    data = tmp_path / "d"
+    (data / "models").mkdir(parents=True)
+    shutil.copytree(plate_model.path.parent, data / "models" / "plate")
+    with RedisServer(data):
+        yield StorageConfig(data=data)
+
+
+@contextmanager
+def working(site, *, model="plate", endpoint=None, max_batch=4, **config):
+    endpoint = endpoint or f"ipc://{site.data}/w0"
+    stop = threading.Event()
+    arguments = {
+        "endpoint": endpoint,
+        "lines": [JudgeConfig(line="cam", model=model, false_alarm_rate=0.1)],
+        "storage": site,
+        "keys": site.data / "keys",
+        "stop": stop,
+    }
+    settings = WorkerConfig(name="w0", max_batch=max_batch, device="cpu", **config)
+    thread = threading.Thread(target=worker.serve, args=(settings,), kwargs=arguments)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def run_capture(site, endpoint, source, stop=None, **config):
+    settings = CaptureConfig(id="cam", source=str(source), **config)
+    return capture(
+        settings,
+        workers=[endpoint],
+        journal=site.data / "journal",
+        keys=site.data / "keys",
+        stop=stop or threading.Event(),
+    )
+
+
+def state_of(site):
+    return Lines(connect(site)).state("cam")
+
+
+def wait_until(condition, timeout=20.0):
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.05)
+
+
+def test_every_picture_of_a_folder_gets_its_verdict_and_defects_their_pictures(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 25, defects=(7, 19), first=500)
+    with working(site) as endpoint:
+        assert run_capture(site, endpoint, folder) == 0
+        verdicts = {v.seq: v for _, v in VerdictStream(connect(site)).latest(100)}
+        assert sorted(verdicts) == list(range(25))
+        rejected = [seq for seq, verdict in verdicts.items() if verdict.status is Status.REJECT]
+        assert {7, 19} <= set(rejected)
+        assert len(rejected) <= 6
+        state = state_of(site)
+        assert (state.captured, state.open, state.unknown) == (25, 0, 0)
+        evidence = site.evidence / verdicts[7].evidence
+        wait_until(lambda: (evidence / "frame.jpg").exists())
+        assert {"frame.jpg", "heat.jpg", "map.npz"} <= {path.name for path in evidence.iterdir()}
+        x, y = verdicts[7].map_peak
+        assert (0.3 < x < 0.75) and (0.3 < y < 0.75)
+        assert Workers(connect(site)).all()["w0"]["judged"] >= 0
+    assert list((site.data / "journal").iterdir()) == []
+
+
+def test_a_corrupt_picture_is_unknown_and_the_others_are_judged(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 5, first=500)
+    (folder / "0002.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with working(site) as endpoint:
+        run_capture(site, endpoint, folder)
+    state = state_of(site)
+    assert (state.captured, state.unknown, state.open) == (5, 1, 0)
+    [verdict] = [v for _, v in VerdictStream(connect(site)).latest(10) if v.status is Status.UNKNOWN]
+    assert (verdict.seq, verdict.reason) == (2, "corrupt")
+
+
+def test_without_a_model_everything_is_unknown_and_nothing_passes(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 3)
+    with working(site, model="nothing") as endpoint:
+        run_capture(site, endpoint, folder)
+    state = state_of(site)
+    assert (state.unknown, state.passed, state.open) == (3, 0, 0)
+
+
+def test_a_detector_that_throws_or_answers_nan_never_passes_a_frame(site, tmp_path, monkeypatch):
+    folder = write_plates(tmp_path / "parts", 6)
+    judge = serving.Engine.judge
+
+    def broken(engine, batch):
+        judgement = judge(engine, batch)
+        if len(batch) == 1:
+            raise RuntimeError("device lost")
+        judgement.scores[:] = np.nan
+        return judgement
+
+    with working(site) as endpoint:
+        wait_until(lambda: Workers(connect(site)).all())
+        monkeypatch.setattr(serving.Engine, "judge", broken)
+        run_capture(site, endpoint, folder)
+        monkeypatch.undo()
+    state = state_of(site)
+    assert (state.captured, state.unknown, state.passed, state.open) == (6, 6, 0, 0)
+
+
+def test_a_promoted_version_takes_over_while_frames_keep_coming(site):
+    registry = Registry(site.models)
+    registry.write(
+        "plate",
+        **_like(registry.resolve("plate@1")),
+    )
+    assert registry.current("plate") == 1
+    stop = threading.Event()
+    with working(site) as endpoint:
+        source = "synthetic:belt?fps=20&size=96x96&defect_every=0"
+        camera = threading.Thread(target=run_capture, args=(site, endpoint, source, stop))
+        camera.start()
+        stream = VerdictStream(connect(site))
+        try:
+            wait_until(lambda: any(v.model == "plate@1" for _, v in stream.latest(5)))
+            registry.promote("plate", 2)
+            wait_until(lambda: any(v.model == "plate@2" for _, v in stream.latest(5)))
+        finally:
+            stop.set()
+            camera.join(30)
+    state = state_of(site)
+    assert state.open == 0
+    models = [v.model for _, v in reversed(stream.latest(10_000)) if v.model]
+    assert sorted(models) == models, "the old version judged after the new one took over"
+
+
+def test_verdicts_wait_for_redis_and_none_is_lost(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 60, first=500)
+    with working(site) as endpoint:
+        camera = threading.Thread(target=run_capture, args=(site, endpoint, folder))
+        camera.start()
+        wait_until(lambda: state_of(site) is not None and state_of(site).captured > 8)
+        import os
+        import signal
+
+        pid = connect(site).info("server")["process_id"]
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(1.0)
+        server = RedisServer(site.data)
+        server.start()
+        try:
+            camera.join(60)
+            assert not camera.is_alive()
+            state = state_of(site)
+            assert (state.captured, state.open) == (60, 0)
+            assert len({v.seq for _, v in VerdictStream(connect(site)).latest(1000)}) == 60
+        finally:
+            server.stop()
+
+
+def test_tcp_needs_a_key_that_is_allowed(site, tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    folder = write_plates(tmp_path / "parts", 3, first=500)
+    with working(site, endpoint=endpoint):
+        wait_until(lambda: Workers(connect(site)).all())
+        assert run_capture(site, endpoint, folder) == 0
+        assert state_of(site).open == 0
+        stranger = StorageConfig(data=tmp_path / "elsewhere")
+        keys = stranger.data / "keys"
+        keys.mkdir(parents=True)
+        shutil.copy(site.data / "keys" / "worker.key", keys)
+        stop = threading.Event()
+        threading.Timer(2.0, stop.set).start()
+        assert run_capture(stranger, endpoint, folder, stop) == 1
+    assert state_of(site).captured == 3
+
+
+def _like(bundle):
+    manifest = bundle.manifest
+    return {
+        "detector": manifest.detector,
+        "settings": manifest.settings,
+        "preprocessing": manifest.preprocessing,
+        "backbone": manifest.backbone,
+        "backbone_sha256": manifest.backbone_sha256,
+        "data_fingerprint": manifest.data_fingerprint,
+        "n_train": manifest.n_train,
+        "metrics": manifest.metrics,
+        "tensors": bundle.tensors(),
+        "calibration": bundle.calibration(),
+        "reference": {},
+    }
