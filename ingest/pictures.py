@@ -10,6 +10,7 @@ import numpy as np
 from ingest.errors import ImageError
 from ingest.frame import Picture
 from ingest.headers import HeaderError, dimensions
+from ingest.quiet import silence
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes (compared in lower case) of files `read_picture` is meant for."""
@@ -19,8 +20,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
 """A larger file is refused unread; 100 megapixels of 16-bit RGBA, uncompressed, are 0.8 GB."""
 
-# OpenCV prints warnings of its own; here a bad picture is an ImageError, and silence otherwise.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence()
 
 
 def read_picture(path: Path) -> Picture:

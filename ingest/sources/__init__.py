@@ -1,4 +1,4 @@
-"""One file per kind of camera. Imports only `ingest.frame`, `ingest.errors` and `ingest.pictures`.
+"""One file per kind of camera. Imports only `ingest.frame`, `ingest.errors`, `ingest.pictures` and `ingest.quiet`.
 
 `open_source` picks the kind by the address, and loads no other.
 """

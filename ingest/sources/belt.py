@@ -46,7 +46,7 @@ class Belt:
         if self.injected(seq):
             part = spoil(part, chance(seed, Purpose.DEFECT, seq))
         self._lay(picture, part.layer(), chance(seed, Purpose.POSE, seq))
-        gain = 1 + drift(seed, seq, periods=(120.0, 37.0), amplitudes=(0.06, 0.025))
+        gain = 1 + drift(seed, seq, periods=(89.0, 31.0), amplitudes=(0.06, 0.025))
         gain += chance(seed, Purpose.LIGHT, seq).normal(0, 0.005)
         lit = cv2.multiply(picture, self._lamp, scale=gain / 255)
         return self._noise.on(np.asarray(lit, np.uint8), chance(seed, Purpose.NOISE, seq))
@@ -54,8 +54,8 @@ class Belt:
     def _lay(self, picture: Picture, layer: NDArray[np.uint8], draw: np.random.Generator) -> None:
         side = layer.shape[0]
         top, left = (self._height - side) // 2, (self._width - side) // 2
-        turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(np.clip(draw.normal(0, 1.5), -4, 4)), 1.0)
-        aside = np.clip(draw.normal(0, 0.004, 2), -0.01, 0.01) * self._height
+        turn = cv2.getRotationMatrix2D((side / 2, side / 2), draw.uniform(-2.5, 2.5), 1.0)
+        aside = draw.uniform(-0.007, 0.007, 2) * self._height
         turn = turn + np.array([[0, 0, aside[0]], [0, 0, aside[1]]])
         moved = cv2.warpAffine(layer, turn, (side, side))
         under = picture[top : top + side, left : left + side]

@@ -1,6 +1,5 @@
 """OpenCV's `VideoCapture` with its exceptions mapped and its noise turned off."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -10,10 +9,9 @@ import numpy as np
 
 from ingest.errors import SourceError
 from ingest.frame import Picture
+from ingest.quiet import silence
 
-# FFmpeg writes to stderr by itself, addresses included; read once by OpenCV, at its first use of FFmpeg.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence()
 
 _PATIENCE = 100  # failed grabs in a row before a stream counts as ended; at a real end they take microseconds
 _PATIENCE_S = 1.0  # a time-out is no damaged packet

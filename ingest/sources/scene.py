@@ -72,7 +72,10 @@ def chance(seed: int, purpose: int, number: int) -> np.random.Generator:
 
 
 def drift(seed: int, seq: int, *, periods: tuple[float, ...], amplitudes: tuple[float, ...]) -> float:
-    """Sum slow sine waves over the frame number; their phases come from the seed."""
+    """Sum slow sine waves over the frame number; their phases come from the seed.
+
+    Scenes keep the periods below 100 frames, so that a fit of some 150 has seen all the light there is.
+    """
     phases = chance(seed, Purpose.LIGHT, 2**32).uniform(0, 2 * np.pi, len(periods))
     angles = 2 * np.pi * seq / np.array(periods) + phases
     return float(np.dot(amplitudes, np.sin(angles)))

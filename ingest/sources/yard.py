@@ -47,7 +47,7 @@ class Yard:
         crossing = self._crossing(seq)
         if crossing is not None:
             self._walk(picture, *crossing)
-        gain = 1 + drift(seed, seq, periods=(210.0, 67.0), amplitudes=(0.035, 0.02))
+        gain = 1 + drift(seed, seq, periods=(83.0, 37.0), amplitudes=(0.035, 0.02))
         lit = cv2.multiply(picture, self._clouds_over(seq), scale=gain / 225)
         return self._noise.on(np.asarray(lit, np.uint8), chance(seed, Purpose.NOISE, seq))
 
@@ -82,9 +82,9 @@ class Yard:
 
     def _clouds_over(self, seq: int) -> Picture:
         room_y, room_x = (side - full for side, full in zip(self._clouds.shape, self._options.shape, strict=False))
-        phase = chance(self._options.seed, Purpose.LIGHT, 2).uniform(0, 2 * np.pi, 2)
-        y = round((0.5 + 0.5 * np.sin(2 * np.pi * seq / 373 + phase[0])) * room_y)
-        x = round((0.5 + 0.5 * np.sin(2 * np.pi * seq / 521 + phase[1])) * room_x)
+        phase = chance(self._options.seed, Purpose.LIGHT, 2).uniform(0, 2 * np.pi) + np.array([0, np.pi / 3])
+        y = round((0.5 + 0.5 * np.sin(2 * np.pi * seq / 97 + phase[0])) * room_y)
+        x = round((0.5 + 0.5 * np.sin(2 * np.pi * seq / 97 + phase[1])) * room_x)
         return self._clouds[y : y + self._height, x : x + self._width]
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class Yard:
     @functools.cached_property
     def _clouds(self) -> Picture:
         height, width = (round(side * (1 + _CLOUD_ROOM)) for side in self._options.shape)
-        shade = 225 + 9 * smooth_noise((height, width), cell=0.45 * self._height, seed=31)
+        shade = 225 + 6 * smooth_noise((height, width), cell=0.45 * self._height, seed=31)
         return np.repeat(np.clip(shade, 190, 255).astype(np.uint8)[..., None], 3, axis=2)
 
     @functools.cached_property
