@@ -1,0 +1,245 @@
+"""From good images to a sealed, calibrated bundle."""
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from inference.calibration import Calibration
+from inference.detectors import detector_class
+from inference.detectors.backbones import Backbone
+from inference.detectors.base import Detector, Settings
+from inference.engine import choose_device, save_detector
+from inference.errors import FitError
+from inference.training.calibrate import from_scores
+from inference.training.datasets import GoodImages, good_images
+from inference.training.images import Images, groups, to_batch, training_batches
+from inference.training.report import Report, silent
+from inference.weights import load_backbone_weights
+from ingest.preprocess import RGB, Preprocessing
+from storage.models import Bundle, Registry
+
+FOLDS = 5
+"""Of cross calibration: each score comes from a model that saw four fifths of the images."""
+HELD_OUT = 0.2
+"""Share of the images held out when fitting five times more would take too long, and of every video."""
+REFERENCES = 16
+"""Calibration images kept in the bundle, for the gate that compares engines."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that makes a detector, apart from its images.
+
+    Attributes:
+        detector: its name.
+        settings: its hyper-parameters; its `image_size` is that of `preprocessing`.
+        preprocessing: how pictures become its input.
+        weights: backbone weights: a file, `random`, or None for the local store.
+        device: torch device to fit on.
+        batch: images taken in at once.
+    """
+
+    detector: str
+    settings: Settings
+    preprocessing: Preprocessing
+    weights: str | None
+    device: torch.device
+    batch: int = 8
+
+    def build(self) -> Detector:
+        """Make the empty detector, with its backbone's weights.
+
+        Raises:
+            WeightsError: there are none, or they do not fit.
+        """
+        detector = detector_class(self.detector)(self.settings)
+        for module in detector.modules():
+            if isinstance(module, Backbone):
+                load_backbone_weights(module, self.weights, seed=self.settings.seed)
+        return detector.to(self.device)
+
+    def fit(self, empty: Detector, images: Images, what: str, report: Report) -> Detector:
+        """Let a copy of an empty detector learn."""
+        detector = copy.deepcopy(empty)
+        start = training_batches(images, size=self.batch, seed=self.settings.seed, device=self.device)
+        # A detector that streams does not know how many images will come; one that trains counts its epochs.
+        detector.fit(start, lambda done, total: report(what, done, total or len(images)))
+        return detector.eval()
+
+    @torch.inference_mode()
+    def scores(self, detector: Detector, images: Images, what: str, report: Report) -> NDArray[np.float32]:
+        """Scores `[n]` of images, in their order."""
+        found: list[NDArray[np.float32]] = []
+        done = 0
+        for group in groups(images, self.batch):
+            found.append(detector(to_batch(group).to(self.device)).scores.float().cpu().numpy())
+            done += len(group)
+            report(what, done, len(images))
+        return np.concatenate(found)
+
+
+def recipe(
+    detector: str,
+    options: Mapping[str, Any],
+    *,
+    preprocessing: Preprocessing,
+    weights: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch: int = 8,
+) -> Recipe:
+    """Check what was asked for before any work is done.
+
+    Args:
+        detector: its name.
+        options: hyper-parameters other than `image_size` and `seed`.
+        preprocessing: how pictures become its input.
+        weights: a file, `random`, or None for the local store.
+        seed: everything random derives from it.
+        device: `auto`, `cpu`, `cuda`, …
+        batch: images taken in at once.
+
+    Raises:
+        InferenceError: no such detector.
+        EngineError: no such device.
+        ValueError: one line naming the option that is wrong.
+    """
+    cls = detector_class(detector).settings_class
+    for name, mend in (("image_size", "--image-size"), ("seed", "--seed")):
+        if name in options:
+            raise ValueError(f"{name} has an option of its own: {mend}")
+    try:
+        settings = cls.model_validate({**options, "image_size": preprocessing.size, "seed": seed})
+    except ValidationError as exc:
+        raise ValueError(_first_complaint(exc, cls, detector)) from exc
+    return Recipe(detector, settings, preprocessing, weights, choose_device(device), batch)
+
+
+def fit_model(
+    made: Recipe, data: str, out: Path, *, every: int = 1, limit: int = 2000, report: Report = silent
+) -> Bundle:
+    """Fit, calibrate and write a new version of a model.
+
+    Calibration uses `calibration/good` when there is one. Else images are scored by models fitted without them (five
+    folds), or, for detectors that train for epochs and for videos, a fifth is held out.
+
+    Args:
+        made: the detector and its settings.
+        data: a folder, a video, or any other source of good images.
+        out: `MODELS/NAME`.
+        every: of a source, keep each `every`-th frame.
+        limit: of a source, keep at most so many frames.
+        report: told how far the work is.
+
+    Raises:
+        DataError: the images cannot be used.
+        WeightsError: the backbone's weights cannot be used.
+        FitError: nothing can be learned from them.
+        storage.errors.StorageError: the bundle cannot be written.
+    """
+    started = time.monotonic()
+    registry = Registry(out.parent)
+    registry.versions(out.name)  # a name that cannot be written is refused before the work, not after it
+    good = good_images(data, made.preprocessing, every=every, limit=limit)
+    detector, calibration, calibrated_on, n_train = _learn(made, good, report)
+    seconds = time.monotonic() - started
+    log.debug("fitted", detector=made.detector, images=n_train, seconds=round(seconds, 1))
+    return save_detector(
+        registry,
+        out.name,
+        detector,
+        preprocessing=made.preprocessing,
+        calibration=calibration,
+        reference=_references(calibrated_on),
+        data_fingerprint=good.fingerprint,
+        n_train=n_train,
+        metrics={
+            "fit_seconds": round(seconds, 3),
+            "good_score_median": float(np.median(calibration.scores)),
+            "good_score_max": calibration.scores[-1],
+        },
+    )
+
+
+def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Calibration, Images, int]:
+    """Fit, and score good images the scored model has not seen."""
+    train = good.train
+    empty = made.build()
+    if good.calibration is not None:
+        detector = made.fit(empty, train, "fitting", report)
+        scores = made.scores(detector, good.calibration, "calibrating", report)
+        return detector, from_scores(scores), good.calibration, len(train)
+    if good.video or "epochs" in type(made.settings).model_fields:
+        kept, held_out = _hold_out(made, good)
+        detector = made.fit(empty, kept, "fitting", report)
+        scores = made.scores(detector, held_out, "calibrating", report)
+        return detector, from_scores(scores, video=good.video), held_out, len(kept)
+    detector = made.fit(empty, train, "fitting", report)
+    return detector, _cross(made, empty, train, report), train, len(train)
+
+
+def _hold_out(made: Recipe, good: GoodImages) -> tuple[Images, Images]:
+    """A fifth of the images, kept from fitting."""
+    n = len(good.train)
+    held = max(1, round(HELD_OUT * n))
+    # Of a video the end is held out in one stretch: the frames beside a random one show the same scene, so a model
+    # fitted on them would know it, and its score would promise fewer false alarms than a new day brings.
+    order = np.arange(n) if good.video else np.random.default_rng(made.settings.seed).permutation(n)
+    if n - held < 2:
+        raise FitError(f"{n} good images are too few to fit and calibrate on: add images, better fifty")
+    kept, held_out = np.sort(order[: n - held]), np.sort(order[n - held :])
+    return good.train.select(kept.tolist()), good.train.select(held_out.tolist())
+
+
+def _cross(made: Recipe, empty: Detector, images: Images, report: Report) -> Calibration:
+    """Each image's score from a model fitted without its fold.
+
+    Folds are stretches of neighbours by name, because pictures of one part are often numbered in a row: spread over
+    the folds, each would be known to the model that scores it.
+    """
+    n = len(images)
+    folds = np.array_split(np.arange(n), min(FOLDS, n))
+    if n - len(folds[0]) < 2:
+        raise FitError(f"{n} good images are too few to fit and calibrate on: add images, better fifty")
+    scores = []
+    for number, fold in enumerate(folds, 1):
+        what = f"calibrating, fold {number} of {len(folds)}"
+        detector = made.fit(empty, images.select(np.setdiff1d(np.arange(n), fold).tolist()), what, report)
+        scores.append(made.scores(detector, images.select(fold.tolist()), what, report))
+    return from_scores(np.concatenate(scores), method="cross")
+
+
+def _references(images: Images) -> dict[str, bytes]:
+    """Up to 16 prepared pictures as PNG, spread evenly."""
+    spread = np.unique(np.linspace(0, len(images) - 1, min(REFERENCES, len(images))).round().astype(int))
+    chosen = images.select(spread.tolist())
+    return {f"{number:02}.png": _png(picture) for number, picture in enumerate(chosen)}
+
+
+def _png(picture: RGB) -> bytes:
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def _first_complaint(error: ValidationError, cls: type[Settings], detector: str) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    known = ", ".join(field for field in cls.model_fields if field not in {"image_size", "seed"})
+    if first["type"] == "extra_forbidden":
+        return f"{detector} has no setting {name!r}: it has {known}"
+    value = first["input"]
+    given = f" {value!r}" if isinstance(value, str | int | float) else ""
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{detector}'s setting {name or 'combination'}{given}: {said}"

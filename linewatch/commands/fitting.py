@@ -1,0 +1,282 @@
+"""Commands about a model's own life: `fit`, `calibrate`, `evaluate`, `score`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+
+from linewatch import telemetry
+
+if TYPE_CHECKING:
+    from inference.calibration import Calibration
+    from inference.training.evaluate import Evaluation
+    from inference.training.score import Scored
+    from ingest.preprocess import Preprocessing
+
+app = typer.Typer()
+
+BundleRef = Annotated[str, typer.Argument(metavar="BUNDLE", help="MODELS/NAME or MODELS/NAME@3", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+FalseAlarms = Annotated[str, typer.Option(help="How many are accepted: 5%, 1 in 1000, 10ppm, 1 per 8h (needs --fps).")]
+Fps = Annotated[float | None, typer.Option(help="Judged frames a second, for false alarms per time.", min=0.001)]
+Every = Annotated[int, typer.Option(help="Of a video or camera, take each so many-th frame.", min=1)]
+Limit = Annotated[int, typer.Option(help="Of a video or camera, take at most so many frames.", min=2)]
+
+
+@app.command()
+def fit(
+    *,
+    detector: Annotated[str, typer.Option(help="Name of the detector.")] = "padim",
+    data: Annotated[str, typer.Option(metavar="DIR", help="DIR/train/good, a folder of good images, or a video.")],
+    out: Annotated[Path, typer.Option(metavar="MODELS/NAME", help="A new version of this model is written.")],
+    backbone: Annotated[str | None, typer.Option(help="Network the features come from.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|random|NAME", help="Backbone weights; default: the local store.")
+    ] = None,
+    image_size: Annotated[str, typer.Option(metavar="N|WxH", help="Size of the model's input in pixels.")] = "256",
+    resample: Annotated[Literal["area", "linear", "cubic"], typer.Option(help="How pictures are resized.")] = "area",
+    roi: Annotated[
+        str | None, typer.Option(metavar="x0,y0,x1,y1", help="Region of interest in pixels of the picture.")
+    ] = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.", min=0)] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting of the detector; repeatable.")
+    ] = None,
+    every: Every = 1,
+    limit: Limit = 2000,
+    false_alarms: FalseAlarms = "5%",
+    fps: Fps = None,
+) -> None:
+    """Learn what normal looks like from good images, and calibrate."""
+    telemetry.configure("fit")
+    from inference.training.fit import fit_model, recipe  # noqa: PLC0415 - brings torch
+    from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
+    from storage.models import Registry  # noqa: PLC0415 - not needed for --help
+
+    rate = _rate(false_alarms, fps)
+    options = _options(settings or [])
+    if backbone is not None:
+        options["backbone"] = backbone
+    preprocessing = _preprocessing(image_size, resample, roi)
+    try:
+        made = recipe(
+            detector, options, preprocessing=preprocessing, weights=_weights(weights), seed=seed, device=device
+        )
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    with progress_bar() as report:
+        bundle = fit_model(made, data, out, every=every, limit=limit, report=report)
+    typer.echo(f"{bundle.ref}: {detector} fitted on {bundle.manifest.n_train} good images")
+    typer.echo(_statement(_calibration(bundle.calibration()), rate))
+    promoted = Registry(out.parent).current(out.name)
+    if promoted == bundle.manifest.version:
+        typer.echo(f"next: linewatch evaluate {out} --data DIR, or linewatch score {out} PATH...")
+    else:
+        typer.echo(f"next: linewatch models promote {out.parent / bundle.ref} (promoted now: version {promoted})")
+
+
+@app.command()
+def calibrate(
+    bundle: BundleRef,
+    *,
+    data: Annotated[str, typer.Option(metavar="DIR", help="DIR/calibration/good, good images, or a video.")],
+    false_alarms: FalseAlarms = "5%",
+    fps: Fps = None,
+    device: Device = "auto",
+    every: Every = 1,
+    limit: Limit = 2000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the threshold as JSON.")] = False,
+) -> None:
+    """Score good images the model has not seen, and state what threshold they promise."""
+    telemetry.configure("calibrate")
+    from inference.training.calibrate import calibrate as run  # noqa: PLC0415 - brings torch
+    from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
+    from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
+
+    rate = _rate(false_alarms, fps)
+    opened = open_bundle(bundle)
+    with progress_bar() as report:
+        calibration = run(opened, data, device=device, every=every, limit=limit, report=report)
+    if as_json:
+        about = {"model": opened.ref, "method": calibration.method, "decorrelation": calibration.decorrelation}
+        typer.echo(json.dumps(about | calibration.threshold(rate).model_dump()))
+        return
+    typer.echo(f"{opened.ref}: calibrated")
+    typer.echo(_statement(calibration, rate))
+
+
+@app.command()
+def evaluate(
+    bundle: BundleRef,
+    *,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Holds test/good, test/<defect> and ground_truth/.")],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw curves and heat maps here.")] = None,
+    false_alarms: FalseAlarms = "5%",
+    fps: Fps = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a model on images it has never seen."""
+    telemetry.configure("evaluate")
+    from inference.training.evaluate import evaluate as run  # noqa: PLC0415 - brings torch
+    from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
+    from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
+
+    rate = _rate(false_alarms, fps)
+    with progress_bar() as report:
+        findings = run(open_bundle(bundle), data, rate=rate, device=device, report=report)
+    _print_evaluation(findings.summary)
+    if json_file is not None:
+        _write(json_file, findings.summary.model_dump_json(indent=2) + "\n")
+    if plots is not None:
+        from inference.training.plots import draw  # noqa: PLC0415 - brings matplotlib
+
+        for path in draw(findings, plots):
+            typer.echo(f"wrote {path}")
+
+
+@app.command()
+def score(
+    bundle: BundleRef,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of them.")],
+    *,
+    false_alarms: FalseAlarms = "5%",
+    fps: Fps = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Judge images: one line each with score, p-value and status; exit code 1 if one could not be judged."""
+    telemetry.configure("score")
+    from inference.engine import Engine  # noqa: PLC0415 - brings torch
+    from inference.training.score import files  # noqa: PLC0415 - brings torch
+    from inference.training.score import score as run  # noqa: PLC0415 - brings torch
+    from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
+    from storage.records import Status  # noqa: PLC0415 - not needed for --help
+
+    rate = _rate(false_alarms, fps)
+    engine = Engine(open_bundle(bundle), device=device)
+    unjudged = 0
+    for scored in run(engine, files(paths), rate=rate):
+        typer.echo(scored.model_dump_json() if as_json else _line(scored))
+        unjudged += scored.status is Status.UNKNOWN
+    if unjudged:
+        raise typer.Exit(1)
+
+
+def _rate(false_alarms: str, fps: float | None) -> float:
+    from inference.calibration import parse_false_alarms  # noqa: PLC0415 - brings scipy
+
+    try:
+        return parse_false_alarms(false_alarms, fps)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+def _options(settings: list[str]) -> dict[str, Any]:
+    """Read `key=value` pairs; values are YAML, so that numbers, lists and null are what they look like."""
+    options: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise typer.BadParameter(f"--set {setting!r}: write key=value, for example --set epsilon=0.02")
+        try:
+            options[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as exc:
+            raise typer.BadParameter(f"--set {setting!r}: the value is not YAML; quote it") from exc
+    return options
+
+
+def _preprocessing(image_size: str, resample: Literal["area", "linear", "cubic"], roi: str | None) -> "Preprocessing":
+    from pydantic import ValidationError  # noqa: PLC0415 - not needed for --help
+
+    from ingest.preprocess import Preprocessing  # noqa: PLC0415 - brings OpenCV
+
+    sides = _whole_numbers(image_size.lower().replace("x", ","), "--image-size", "256 or 320x256")
+    width, height = (sides * 2)[:2]
+    corners = None if roi is None else _whole_numbers(roi, "--roi", "100,40,900,640")
+    if len(sides) > 2 or (corners is not None and len(corners) != 4):
+        raise typer.BadParameter("--image-size is one number or WxH, and --roi is four numbers x0,y0,x1,y1")
+    try:
+        return Preprocessing.model_validate({"size": (width, height), "resample": resample, "roi": corners})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{'--image-size' if 'size' in first['loc'] else '--roi'}: {said}") from exc
+
+
+def _whole_numbers(text: str, option: str, example: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as exc:
+        raise typer.BadParameter(f"{option} {text!r} is not understood: write for example {example}") from exc
+
+
+def _weights(weights: str | None) -> str | None:
+    """A file, `random`, or the name under which the store keeps a backbone's weights."""
+    from inference.detectors.backbones import BACKBONES  # noqa: PLC0415 - brings torch
+    from inference.weights import store_path  # noqa: PLC0415 - brings torch
+
+    if weights in BACKBONES and not Path(weights).exists():
+        return str(store_path() / f"{weights}.safetensors")
+    return weights
+
+
+def _calibration(stored: dict[str, Any] | None) -> "Calibration | None":
+    from inference.calibration import Calibration  # noqa: PLC0415 - brings scipy
+
+    return None if stored is None else Calibration.model_validate(stored)
+
+
+def _statement(calibration: "Calibration | None", rate: float) -> str:
+    if calibration is None:
+        return "not calibrated: run linewatch calibrate before it judges anything"
+    said = calibration.threshold(rate).statement(approximate=calibration.method == "cross")
+    if calibration.method == "cross":
+        said += "\ncross-calibrated, so approximate; good images that were not fitted on give an exact promise"
+    if calibration.decorrelation > 1:
+        said += f"\neach score is the highest of {calibration.decorrelation} neighbouring frames: fewer are independent"
+    return said
+
+
+def _print_evaluation(found: "Evaluation") -> None:
+    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+    from rich.table import Table  # noqa: PLC0415 - not needed for --help
+
+    def shown(value: float | None, form: str = ".4f") -> str:
+        return "-" if value is None else format(value, form)
+
+    table = Table(box=None, show_header=False)
+    table.add_row("image AUROC", shown(found.image_auroc), f"{found.n_good} good, {found.n_defect} defective")
+    for kind, about in found.kinds.items():
+        table.add_row(f"  {kind}", shown(about.image_auroc), f"{about.n}, {shown(about.escape_rate, '.1%')} escape")
+    table.add_row("pixel AUROC", shown(found.pixel_auroc), "")
+    table.add_row("AUPRO", shown(found.aupro), "to a false-positive rate of 0.3")
+    table.add_row("best F1", shown(found.f1_max), "over all thresholds")
+    table.add_row("average precision", shown(found.average_precision), "")
+    asked = "not calibrated" if found.asked_rate is None else f"asked {found.asked_rate:.3g}"
+    table.add_row("false alarms", shown(found.false_alarm_rate, ".1%"), asked)
+    table.add_row("escapes", shown(found.escape_rate, ".1%"), f"threshold {shown(found.threshold, '.6g')}")
+    table.add_row("time per image", f"{found.ms_per_image:.1f} ms", f"in batches of {found.batch}")
+    console = Console()
+    console.print(f"{found.model}")
+    console.print(table)
+
+
+def _line(scored: "Scored") -> str:
+    if scored.score is None:
+        return f"{scored.path}  unknown  {scored.reason}"
+    p_value = "-" if scored.p_value is None else f"{scored.p_value:.4g}"
+    reason = "" if scored.reason is None else f"  {scored.reason}"
+    return f"{scored.path}  score {scored.score:.6g}  p {p_value}  {scored.status.value}{reason}"
+
+
+def _write(path: Path, text: str) -> None:
+    from storage.errors import StorageFull  # noqa: PLC0415 - not needed for --help
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise StorageFull(f"{path} cannot be written: {exc.strerror}; name another file") from exc
