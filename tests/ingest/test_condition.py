@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.condition import ConditionWatch
@@ -18,6 +18,7 @@ def watch(frozen_after_s: float = 1.0, dark_below: float = 6.0) -> ConditionWatc
     return ConditionWatch(frozen_after_s=frozen_after_s, dark_below=dark_below)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=40), st.floats(0.01, 2.0), st.floats(0.0, 3.0))
 def test_frozen_exactly_when_the_same_picture_has_lasted(shown: list[int | None], step: float, after: float) -> None:
     """Checked against the definition: the run of equal pictures that ends here, corrupt ones passed over."""
@@ -41,6 +42,7 @@ def test_a_frozen_camera_that_moves_again_is_fine() -> None:
     assert camera.observe(noisy(2), 2.1) is Condition.OK
 
 
+@settings(deadline=None)
 @given(st.integers(0, 119 - 2), st.integers(0, 159 - 2), st.integers(0, 2))
 def test_a_change_as_tall_as_a_64th_of_the_picture_is_seen(y: int, x: int, channel: int) -> None:
     camera = watch(frozen_after_s=0.1)
@@ -61,6 +63,7 @@ def test_another_size_is_another_picture() -> None:
     assert camera.observe(np.full((32, 128, 3), 90, np.uint8), 3.0) is Condition.OK
 
 
+@settings(deadline=None)
 @given(level=st.integers(0, 255), below=st.floats(0, 255))
 def test_an_even_picture_is_dark_below_the_bound(level: int, below: float) -> None:
     said = watch(0, below).observe(np.full((40, 50, 3), level, np.uint8), 0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ def pictures_with_roi(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, int, int,
     return picture, (x0, y0, draw(st.integers(x0 + 1, width)), draw(st.integers(y0 + 1, height)))
 
 
+@settings(deadline=None)
 @given(pictures(), SIDE, SIDE, RESAMPLE)
 def test_any_picture_comes_out_in_the_size_asked_for(picture: np.ndarray, width: int, height: int, how: str) -> None:
     before = picture.copy()
@@ -37,6 +38,7 @@ def test_any_picture_comes_out_in_the_size_asked_for(picture: np.ndarray, width:
     assert np.array_equal(picture, before)
 
 
+@settings(deadline=None)
 @given(pictures(), RESAMPLE)
 def test_at_its_own_size_only_the_colours_change_places(picture: np.ndarray, how: str) -> None:
     height, width = picture.shape[:2]
@@ -44,6 +46,7 @@ def test_at_its_own_size_only_the_colours_change_places(picture: np.ndarray, how
     assert np.array_equal(prepared, picture[..., ::-1])
 
 
+@settings(deadline=None)
 @given(pictures_with_roi(), SIDE, SIDE, RESAMPLE)
 def test_a_region_is_the_same_as_cutting_first(
     cut: tuple[np.ndarray, tuple[int, int, int, int]], width: int, height: int, how: str
@@ -54,12 +57,14 @@ def test_a_region_is_the_same_as_cutting_first(
     assert np.array_equal(inside, first)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255), pictures(), SIDE, SIDE, RESAMPLE)
 def test_one_colour_stays_one_colour(level: int, picture: np.ndarray, width: int, height: int, how: str) -> None:
     even = np.full_like(picture, level)
     assert np.all(prepare(even, Preprocessing(size=(width, height), resample=how)) == level)
 
 
+@settings(deadline=None)
 @given(pictures(), pictures(), st.booleans(), RESAMPLE)
 def test_what_lies_outside_the_mask_cannot_matter(one: np.ndarray, two: np.ndarray, cut: bool, how: str) -> None:
     height, width = min(one.shape[0], two.shape[0]), min(one.shape[1], two.shape[1])
@@ -94,6 +99,7 @@ def test_the_mask_is_in_pixels_of_the_full_picture() -> None:
     assert np.all(prepared[:, 10:] == 127)
 
 
+@settings(deadline=None)
 @given(pictures_with_roi())
 def test_a_region_outside_the_picture_is_named(cut: tuple[np.ndarray, tuple[int, int, int, int]]) -> None:
     picture, (x0, y0, x1, _) = cut

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import SourceError
@@ -112,6 +112,7 @@ WORDS = st.text(
 )
 
 
+@settings(deadline=None)
 @given(user=WORDS, password=WORDS, host=st.from_regex(r"[a-z]{3}\.[a-z]{2}:[0-9]{3}", fullmatch=True))
 def test_no_password_survives_whatever_is_in_it(user: str, password: str, host: str) -> None:
     assert redacted(f"rtsp://{user}:{password}@{host}/main?key={password}") == f"rtsp://***@{host}/main?***"
@@ -187,6 +188,7 @@ def test_close_never_releases_under_a_running_grab() -> None:
     assert source.grab() is None
 
 
+@settings(deadline=None)
 @given(st.floats(1, 200), st.lists(st.floats(0, 0.4), min_size=1, max_size=60))
 def test_late_frames_never_add_up_to_a_drift(fps: float, works: list[float]) -> None:
     """However long each frame's work takes: no frame before its time, and none later than the work made it."""

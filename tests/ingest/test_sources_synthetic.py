@@ -51,13 +51,14 @@ def test_the_source_shows_what_the_scene_renders(url: str) -> None:
     source.close()
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), every=st.integers(1, 60), block=st.integers(0, 2000))
 def test_each_block_of_parts_holds_one_defect(seed: int, every: int, block: int) -> None:
     belt = Belt(SceneOptions(seed=seed, defect_every=every))
     assert sum(belt.injected(seq) for seq in range(block * every, (block + 1) * every)) == 1
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), every=st.integers(1, 400), block=st.integers(0, 2000))
 def test_each_block_of_the_yard_holds_one_crossing_without_a_gap(seed: int, every: int, block: int) -> None:
     scene = open_scene(f"{YARD}&seed={seed}&defect_every={every}")
@@ -87,7 +88,7 @@ def test_what_is_injected_is_visible_and_what_is_not_is_not(url: str) -> None:
 
 
 @pytest.mark.parametrize("defect", [scratch, dent, contamination, missing_piece])
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_each_defect_covers_a_twentieth_of_the_part_or_is_stark(defect: object, seed: int) -> None:
     part = PART
