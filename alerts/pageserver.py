@@ -69,10 +69,10 @@ class PageServer:
 
     def _listen(self) -> socket.socket:
         host, _, port = self._bind.rpartition(":")
+        if int(port) > 65535:
+            raise PageError(f"page: {self._bind}: there is no port {port}: write 0 to 65535")
         try:
             return socket.create_server((host, int(port)), backlog=128)
-        except OverflowError as error:
-            raise PageError(f"page: {self._bind}: there is no port {port}: write 0 to 65535") from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 mend = (

@@ -1,0 +1,171 @@
+"""The operators' page: every line and every alert at a glance, kept current without a reload."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import run, ui
+
+from alerts.api import Acknowledge
+from alerts.board import Board, View
+from alerts.pages.alertrow import AlertRow
+from alerts.pages.linecard import LineCard, Picture
+from storage.errors import StorageError
+from storage.records import Alert
+
+_EVERY_S = 1.0
+_ANSWER_S = 5.0
+_STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#14532d"/>'
+    '<path d="M6 17h5l3-8 4 14 3-6h5" fill="none" stroke="#fff" stroke-width="2.6" stroke-linejoin="round"/></svg>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the page shows, with the pictures that are there to be shown."""
+
+    view: View
+    lines: dict[str, Picture]
+    alerts: dict[str, Picture]
+
+
+def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledge) -> None:
+    """Serve the page at `/` of an app. Once per process: NiceGUI keeps one page tree.
+
+    Args:
+        app: with the API, which serves the pictures.
+        board: this moment.
+        evidence: folder of the pictures.
+        acknowledge: notes that somebody has seen an alert.
+    """
+
+    async def root() -> None:
+        page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge)
+        await page.refresh()
+        ui.timer(_EVERY_S, page.refresh)
+        await page.recall_name()
+
+    ui.run_with(
+        app,
+        root=root,
+        title="linewatch",
+        favicon=_ICON,
+        dark=None,
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+    )
+
+
+class _Page:
+    """One browser's page."""
+
+    def __init__(self, look: Callable[[], Awaitable[Scene | None]], acknowledge: Acknowledge) -> None:
+        self._look = look
+        self._acknowledge = acknowledge
+        self._cards: dict[str, LineCard] = {}
+        self._rows: dict[str, AlertRow] = {}
+        ui.add_css(_STYLE)
+        ui.query(".nicegui-content").classes("lw-page")
+        with ui.element("header").classes("lw-top"):
+            with ui.element("div").classes("lw-brand"):
+                ui.html(_ICON, sanitize=False).classes("lw-logo")
+                ui.label("linewatch")
+            with ui.element("a").classes("lw-sum").props('href="#alerts"') as self._sum:
+                self._sum_text = ui.label("")
+            self._name = ui.input("Your name", on_change=self._keep_name).props("dense outlined maxlength=100")
+            self._name.classes("lw-name")
+        with ui.element("div").classes("lw-trouble").props('role="alert"') as self._trouble:
+            ui.icon("warning")
+            self._trouble_text = ui.label("")
+        with ui.element("main").classes("lw-main"):
+            with ui.element("section").props('aria-label="Lines"'):
+                ui.label("Lines").classes("lw-title")
+                self._lines = ui.element("div").classes("lw-lines")
+            with ui.element("section").props('aria-label="Alerts" id="alerts"'):
+                ui.label("Alerts").classes("lw-title")
+                self._alerts = ui.element("ul").classes("lw-alerts").props('aria-live="polite"')
+                with ui.element("div").classes("lw-calm") as self._calm:
+                    ui.icon("check_circle")
+                    ui.label("No alerts so far.")
+
+    async def refresh(self) -> None:
+        scene = await self._look()
+        if scene is None:  # the service is ending
+            return
+        view = scene.view
+        self._trouble.set_visibility(bool(view.trouble))
+        self._trouble_text.set_text(" · ".join(view.trouble))
+        self._show_sum(view)
+        if [line.state.line for line in view.lines] != list(self._cards):
+            self._lines.clear()
+            with self._lines:
+                self._cards = {line.state.line: LineCard(line.state.line) for line in view.lines}
+        for line in view.lines:
+            self._cards[line.state.line].update(line, scene.lines.get(line.state.line))
+        self._calm.set_visibility(not view.alerts)
+        if [alert.id for alert in view.alerts] != list(self._rows):
+            self._alerts.clear()
+            with self._alerts:
+                self._rows = {alert.id: self._row(alert, scene.alerts.get(alert.id)) for alert in view.alerts}
+        for alert in view.alerts:
+            self._rows[alert.id].update(alert)
+
+    async def recall_name(self) -> None:
+        """Ask the browser who sat here last."""
+        await ui.context.client.connected()
+        try:
+            name = await ui.run_javascript('localStorage.getItem("linewatch.name")', timeout=_ANSWER_S)
+        except TimeoutError:
+            return  # the browser is slow or gone; a name can still be typed
+        if name and not self._name.value:
+            self._name.set_value(str(name)[:100])
+
+    def _keep_name(self) -> None:
+        name = json.dumps(str(self._name.value or ""))  # a JSON string is a JavaScript string, whatever it holds
+        ui.run_javascript(f'localStorage.setItem("linewatch.name", {name})')
+
+    def _show_sum(self, view: View) -> None:
+        count = sum(alert.cleared_ns is None for alert in view.alerts)
+        unseen = sum(alert.acknowledged_ns is None for alert in view.alerts)
+        self._sum.props["data-tone"] = "bad" if count else "good"
+        said = "all quiet" if not count else f"{count} open alert{'s' if count > 1 else ''}"
+        self._sum_text.set_text(said + (f" · {unseen} not acknowledged" if unseen else ""))
+
+    def _row(self, alert: Alert, picture: Picture | None) -> AlertRow:
+        async def seen() -> None:
+            try:
+                await run.io_bound(self._acknowledge, alert.id, (self._name.value or "").strip() or "operator")
+            except StorageError as error:
+                ui.notify(str(error), type="negative")
+                return
+            await self.refresh()
+
+        return AlertRow(alert, picture, seen)
+
+
+def _look(board: Board, evidence: Path) -> Scene:
+    """See the moment, and which of its pictures exist: pictures give way when the disk fills."""
+    view = board.view()
+    lines, alerts = dict[str, Picture](), dict[str, Picture]()
+    for line in view.lines:
+        name = line.state.line
+        version = _version(evidence / "latest" / f"{name}.jpg")
+        if version:
+            lines[name] = Picture(f"/api/latest/{name}.jpg?v={version}")
+    for alert in view.alerts:
+        if alert.evidence and _version(evidence / alert.evidence / "heat.jpg"):
+            alerts[alert.id] = Picture(f"/evidence/{alert.evidence}/heat.jpg")
+    return Scene(view, lines, alerts)
+
+
+def _version(file: Path) -> int:
+    """When a file was written, nanoseconds; 0 when it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
