@@ -13,13 +13,20 @@ import time
 
 VARIABLE = "LINEWATCH_LIFELINE"
 """Set in the environment of a child whose standard input is a lifeline."""
+_OFFERED, _HELD = "1", "held"
 _GRACE_S = 20.0
 
 
 def hold() -> None:
     """Be stopped (SIGTERM) when the supervisor is gone; does nothing in a process that has none."""
-    if os.environ.pop(VARIABLE, None) is not None:
+    if os.environ.get(VARIABLE) == _OFFERED:
+        os.environ[VARIABLE] = _HELD  # a process that this one starts has another standard input
         threading.Thread(target=_watch, name="lifeline", daemon=True).start()
+
+
+def held() -> bool:
+    """Whether this process has a supervisor."""
+    return os.environ.get(VARIABLE) == _HELD
 
 
 def _watch() -> None:

@@ -14,6 +14,8 @@ from linewatch.sockets import make_room
 
 app = typer.Typer()
 
+_STOPPED = 128 + signal.SIGTERM  # as a shell would report it
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="linewatch.yaml", show_default=False)]
 
 
@@ -29,9 +31,10 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to keep what the demo makes.")] = Path("linewatch-demo"),
 ) -> None:
     """Watch a synthetic factory: no configuration, no network."""
+    os.environ.setdefault("LINEWATCH_LOG_LEVEL", "error")  # for the roles too: the demo tells its own story
+    telemetry.configure("demo")
     from linewatch.demo import demo as run  # noqa: PLC0415 - brings torch
 
-    telemetry.configure("demo")
     raise typer.Exit(run(seconds, headless, folder))
 
 
@@ -58,7 +61,9 @@ def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of
     from ingest.service import capture as run  # noqa: PLC0415 - brings OpenCV
 
     keys = loaded.keys(*endpoints)
-    raise typer.Exit(run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop))
+    code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop)
+    # To a supervisor 0 means that the source has ended. One that somebody else stopped is to be started again.
+    raise typer.Exit(_STOPPED if code == 0 and stop.is_set() and lifeline.held() else code)
 
 
 @app.command()

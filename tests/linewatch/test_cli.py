@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 import structlog
@@ -19,6 +20,7 @@ from linewatch.errors import AlreadyRunning, ConfigError
 from storage.errors import BundleError, StoreUnavailable
 from storage.history import Consequences, History
 from storage.lines import Lines
+from storage.models import Registry
 from storage.records import Alert, AlertKind, Change, Status, Transition, Verdict
 from storage.server import RedisServer
 from storage.workers import Workers
@@ -322,6 +324,25 @@ def test_roles_are_told_their_slices(linewatch, config, monkeypatch):
     assert one_line(err) == "no line 'bilt'; there is belt, yard"
 
 
+@pytest.mark.parametrize(
+    ("held", "stopped", "code"),
+    [(False, True, 0), (True, False, 0), (True, True, 143)],
+    ids=["alone", "ended", "killed"],
+)
+def test_only_the_end_of_its_source_ends_a_supervised_capture(linewatch, config, monkeypatch, *, held, stopped, code):
+    import ingest.service
+
+    def capture(*_, stop, **__):
+        if stopped:
+            stop.set()
+        return 0
+
+    monkeypatch.setattr(ingest.service, "capture", capture)
+    monkeypatch.setattr(running.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(running.lifeline, "held", lambda: held)
+    assert linewatch("capture", config, "--line", "belt")[0] == code
+
+
 def test_a_source_that_does_not_exist_is_one_line(config):
     result = real("capture", str(config), "--line", "yard", env={**os.environ, "LINEWATCH_LOG_LEVEL": "error"})
     assert result.returncode == 1
@@ -342,6 +363,60 @@ def test_check_names_what_is_missing_and_the_mend(linewatch, config):
     code, out, _ = linewatch("check", config, "--no-cameras")
     assert code == 1
     assert "source" not in out
+
+
+@pytest.fixture
+def model(config):
+    """Write a bundle `m` with some regions and good scores, which `check` never runs."""
+
+    def model(*, roi: tuple[int, ...] | None, scores: int) -> None:
+        calibration = {"method": "split", "scores": [number / 100 for number in range(scores)]} if scores else None
+        Registry(config.parent / "var" / "models").write(
+            "m",
+            detector="padim",
+            settings={},
+            preprocessing={"size": [64, 64], "roi": roi},
+            backbone=None,
+            backbone_sha256=None,
+            data_fingerprint="0" * 64,
+            n_train=10,
+            metrics={},
+            tensors={"mean": np.zeros(3, np.float32)},
+            calibration=calibration,
+            reference={},
+        )
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"roi": None, "scores": 400}, "ok   line belt: model m: threshold "),
+        ({"roi": None, "scores": 20}, "note line belt: model m: threshold "),
+        (
+            {"roi": None, "scores": 0},
+            "BAD  line belt: model m: is not calibrated, so it has no threshold -> linewatch ",
+        ),
+        (
+            {"roi": (0, 0, 9, 9), "scores": 400},
+            "BAD  line belt: model m: was fitted with roi [0, 0, 9, 9], the line has none -> ",
+        ),
+    ],
+    ids=["good", "extrapolated", "uncalibrated", "another region"],
+)
+def test_check_holds_a_line_against_its_model(linewatch, config, model, settings, expected):
+    model(**settings)
+    _, out, _ = linewatch("check", config, "--no-cameras")
+    (found,) = [line for line in out.splitlines() if line.startswith(expected)]
+    assert ("calibrate with 299 good images" in found) == expected.startswith("note")
+
+
+def test_check_sees_a_wrong_sink(linewatch, config):
+    config.write_text(config.read_text() + "alerts: {sinks: [{url: 'pigeon://loft'}]}\n")
+    code, out, _ = linewatch("check", config, "--no-cameras")
+    assert code == 1
+    assert "BAD  alerts.sinks[0]: " in out
 
 
 def test_check_sees_a_taken_port(linewatch, config):

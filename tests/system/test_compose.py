@@ -147,7 +147,7 @@ class Machine:
 
     def start(self, service: str) -> None:
         entry = SERVICES[service].get("entrypoint", ["linewatch"])
-        log = (self.folder / f"{service}.log").open("wb")
+        log = (self.folder / f"{service}.log").open("ab")
         self.logs.append(log)
         command = self.command([*entry, *SERVICES[service].get("command", [])])
         environment = self.environment(service)
