@@ -27,6 +27,8 @@ from storage.workers import Workers
 
 UNKNOWN_EVIDENCE_S = 1.0
 """At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""
+PRUNE_S = 60.0
+"""How often the evidence store is brought back within its bounds."""
 LATEST_S = 1.0
 """How often the picture shown as a line's latest is replaced."""
 _BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -121,10 +123,14 @@ class Recorder:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        beat_due = 0.0
+        beat_due, prune_due = 0.0, time.monotonic() + PRUNE_S
         while not self._abort.is_set():
-            if time.monotonic() >= beat_due:
-                beat_due = time.monotonic() + 1.0
+            now = time.monotonic()
+            if now >= prune_due:
+                prune_due = now + PRUNE_S
+                self._keep(self._evidence.prune)
+            if now >= beat_due:
+                beat_due = now + 1.0
                 self._insist("heartbeat", lambda: self._workers.record(self._name, self._info()), tries=1)
             try:
                 item = self._queue.get(timeout=0.5)

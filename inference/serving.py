@@ -27,6 +27,7 @@ class Served:
 
     engine: Engine
     standard: Standard
+    calibration_sha256: str | None
 
 
 class Serving:
@@ -69,19 +70,22 @@ class Serving:
         self._thread.join()
 
     def refresh(self) -> None:
-        """Load every engine whose promoted version changed."""
-        engines = {served.engine.ref: served.engine for served in self._served.values()}
+        """Load every engine whose promoted version, or that version's calibration, changed."""
+        engines = {(s.engine.ref, s.calibration_sha256): s.engine for s in self._served.values()}
         for line, judge in self._lines.items():
             try:
                 bundle = self._registry.resolve(judge.model)
                 served = self._served.get(line)
-                if served is not None and served.engine.ref == bundle.ref:
+                sealed = bundle.manifest.calibration_sha256
+                if served is not None and (served.engine.ref, served.calibration_sha256) == (bundle.ref, sealed):
                     continue
-                if bundle.ref not in engines:
+                if (bundle.ref, sealed) not in engines:
                     bundle.verify()
-                    engines[bundle.ref] = Engine(bundle, device=self._device, threads=self._threads)
-                    engines[bundle.ref].warm_up(self._warm_up)
-                self._served[line] = Served(engines[bundle.ref], _standard(engines[bundle.ref], judge))
+                    engine = Engine(bundle, device=self._device, threads=self._threads)
+                    engine.warm_up(self._warm_up)
+                    engines[bundle.ref, sealed] = engine
+                engine = engines[bundle.ref, sealed]
+                self._served[line] = Served(engine, _standard(engine, judge), sealed)
             except (StorageError, InferenceError) as error:
                 self._complain(line, str(error))
                 continue

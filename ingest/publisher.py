@@ -91,6 +91,8 @@ class Publisher:
         self._ending: Literal["no", "drain", "now"] = "no"
         self._old = list(leftovers(journal, line=line))
         self._old_due = time.monotonic() + LEFTOVER_GRACE_S
+        self.ready = threading.Event()
+        """Set once a worker has been heard of."""
         self.settled = False
         """True once everything of this run is accounted for and the workers were told that it ended."""
 
@@ -173,6 +175,7 @@ class Publisher:
                 self._take_back(link)
             link.worker = grant.worker
             log.info("worker ready", line=self._line, worker=grant.worker)
+            self.ready.set()
         link.credits = grant.credits
         mismatch, link.preprocessing = False, None
         if grant.preprocessing is not None:

@@ -19,6 +19,8 @@ from ingest.sources import open_source
 from ingest.sources.base import Grab, Source
 
 DEFAULT_DEADLINE_MS = 2000
+START_PATIENCE_S = 30.0
+"""How long a capture waits for its first worker (it may still be loading its model) before it numbers frames."""
 DRAIN_S = 8.0
 """How long a stopping capture waits for the verdicts of frames already taken."""
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -53,6 +55,7 @@ def capture(
         server.start()
         log.info("capturing", line=config.id, run=run, source=_public(config.source), policy=config.policy)
         try:
+            _await_worker(publisher, stop)
             captured = _grab_all(source, config, run=run, publisher=publisher, journal=counted, stop=stop)
             publisher.finish("drain")
             # A source that ended by itself has all the time it needs; a stopped process has not.
@@ -68,6 +71,16 @@ def capture(
         counted.close(settled=publisher.settled)
         log.info("capture ended", line=config.id, run=run, captured=captured, settled=publisher.settled)
         return 0 if publisher.settled else 1
+
+
+def _await_worker(publisher: Publisher, stop: threading.Event) -> None:
+    """Wait for a first worker: a frame captured before anyone can judge it could only end as `unknown`."""
+    until = time.monotonic() + START_PATIENCE_S
+    while not stop.is_set() and time.monotonic() < until:
+        if publisher.ready.wait(0.2):
+            return
+    if not stop.is_set():
+        log.warning("no worker answers: frames will be unknown until one does", waited_s=START_PATIENCE_S)
 
 
 def _publisher(

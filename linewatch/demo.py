@@ -4,7 +4,6 @@ Learns a belt and a yard from good frames, writes the configuration a person wou
 and at the end holds the alerts against what was injected and the verdicts against what was captured.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,7 +100,6 @@ def demo(seconds: float | None, headless: bool, folder: Path) -> int:
         0; when headless, 1 if an injected event raised no alert or a frame is unaccounted for.
     """
     console = Console()
-    os.environ.setdefault("LINEWATCH_LOG_LEVEL", "error")
     if headless and seconds is None:
         seconds = _DEFAULT_SECONDS
     frames = 0 if seconds is None else max(1, round(seconds * FPS))
@@ -211,7 +209,7 @@ class _Teller:
         for alert in reversed(self._history.alerts(limit=20)):
             if alert.id not in self._told:
                 self._told.add(alert.id)
-                self._console.print(f"  [yellow]{alert.kind}[/] {alert.text}", highlight=False)
+                self._console.print(f"  [bold]{alert.line}[/]: {alert.text}", highlight=False, soft_wrap=True)
 
 
 def _stretches(url: str, seen: list[Verdict]) -> Iterator[list[Verdict]]:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from ingest.preprocess import Preprocessing
 from storage.config import StorageConfig
+from storage.models import Bundle
 from storage.server import RedisServer, connect
+from tests.plates import write_plates
 
 DATABASES = 16
 _numbers = itertools.cycle(range(DATABASES))
@@ -45,6 +48,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: set LINEWATCH_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def plate_model(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny fitted model, made once: PaDiM with random weights on 64x64 pictures of a plate."""
+    from inference.training.fit import fit_model, recipe  # most tests need no torch
+
+    folder = tmp_path_factory.mktemp("plates")
+    write_plates(folder / "data" / "train" / "good", 20)
+    write_plates(folder / "data" / "calibration" / "good", 40, first=100)
+    made = recipe(
+        "padim", {"dimensions": 20}, preprocessing=Preprocessing(size=(64, 64)), weights="random", device="cpu"
+    )
+    return fit_model(made, str(folder / "data"), folder / "models" / "plate")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,9 @@
 """Capture to Redis in one process: real sockets, a real server, a real detector."""
 
+import os
 import shutil
+import signal
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from storage.records import Status
 from storage.server import RedisServer, connect
 from storage.verdicts import VerdictStream
 from storage.workers import Workers
-from tests.inference.conftest import write_plates
+from tests.plates import write_plates
 
 
 @pytest.fixture
@@ -88,10 +91,11 @@ def test_every_picture_of_a_folder_gets_its_verdict_and_defects_their_pictures(s
         state = state_of(site)
         assert (state.captured, state.open, state.unknown) == (25, 0, 0)
         evidence = site.evidence / verdicts[7].evidence
-        wait_until(lambda: (evidence / "frame.jpg").exists())
+        wait_until((evidence / "frame.jpg").exists)
         assert {"frame.jpg", "heat.jpg", "map.npz"} <= {path.name for path in evidence.iterdir()}
         x, y = verdicts[7].map_peak
-        assert (0.3 < x < 0.75) and (0.3 < y < 0.75)
+        assert 0.3 < x < 0.75
+        assert 0.3 < y < 0.75
         assert Workers(connect(site)).all()["w0"]["judged"] >= 0
     assert list((site.data / "journal").iterdir()) == []
 
@@ -127,7 +131,8 @@ def test_a_detector_that_throws_or_answers_nan_never_passes_a_frame(site, tmp_pa
         return judgement
 
     with working(site) as endpoint:
-        wait_until(lambda: Workers(connect(site)).all())
+        workers = Workers(connect(site))
+        wait_until(workers.all)
         monkeypatch.setattr(serving.Engine, "judge", broken)
         run_capture(site, endpoint, folder)
         monkeypatch.undo()
@@ -167,9 +172,6 @@ def test_verdicts_wait_for_redis_and_none_is_lost(site, tmp_path):
         camera = threading.Thread(target=run_capture, args=(site, endpoint, folder))
         camera.start()
         wait_until(lambda: state_of(site) is not None and state_of(site).captured > 8)
-        import os
-        import signal
-
         pid = connect(site).info("server")["process_id"]
         os.kill(pid, signal.SIGKILL)
         time.sleep(1.0)
@@ -186,14 +188,13 @@ def test_verdicts_wait_for_redis_and_none_is_lost(site, tmp_path):
 
 
 def test_tcp_needs_a_key_that_is_allowed(site, tmp_path):
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     folder = write_plates(tmp_path / "parts", 3, first=500)
     with working(site, endpoint=endpoint):
-        wait_until(lambda: Workers(connect(site)).all())
+        workers = Workers(connect(site))
+        wait_until(workers.all)
         assert run_capture(site, endpoint, folder) == 0
         assert state_of(site).open == 0
         stranger = StorageConfig(data=tmp_path / "elsewhere")
