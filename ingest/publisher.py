@@ -8,21 +8,21 @@ what a dead worker held.)
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import structlog
 import zmq
 
-from ingest import curve, wire
-from ingest.errors import ImageError, IngestError, WireError
+from ingest import wire
+from ingest.errors import ImageError
 from ingest.frame import Condition, Frame
 from ingest.journal import leftovers
 from ingest.ledger import GivenUp, Ledger
 from ingest.pictures import encode_jpeg
-from ingest.preprocess import Preprocessing, prepare
+from ingest.preprocess import prepare
 from ingest.wake import WakePipe
+from ingest.workerlink import View, WorkerLink
 
 BEAT_S = 1.0
 SILENT_S = 3.0
@@ -31,39 +31,6 @@ LEFTOVER_GRACE_S = 3.0
 """Frames of a killed capture may still be under way in a worker: its verdicts come first, then the gap is closed."""
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Link:
-    """One worker as seen from here."""
-
-    endpoint: str
-    socket: zmq.Socket[bytes]
-    worker: str | None = None
-    credits: int = 0
-    preprocessing: Preprocessing | None = None
-    mismatch: bool = False  # what the model wants to see is not what this line looks at
-    heard: float = float("-inf")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the line's own configuration says about the picture."""
-
-    roi: tuple[int, int, int, int] | None = None
-    mask: tuple[tuple[int, int], ...] | None = None
-
-    def apply(self, wanted: Preprocessing) -> Preprocessing:
-        """Combine with what the model wants.
-
-        Raises:
-            IngestError: the model was fitted on another region than this line looks at.
-        """
-        for name in ("roi", "mask"):
-            ours, theirs = getattr(self, name), getattr(wanted, name)
-            if theirs is not None and ours != theirs:
-                raise IngestError(f"{name} of the line ({ours}) is not the one its model was fitted with ({theirs})")
-        return wanted.model_copy(update={"roi": self.roi, "mask": self.mask})
 
 
 class Publisher:
@@ -80,9 +47,11 @@ class Publisher:
         journal: Path,
         keys: Path | None,
     ) -> None:
-        self._line, self._run, self._ledger, self._view, self._journal = line, run, ledger, view, journal
+        self._line, self._run, self._ledger = line, run, ledger
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._links = [_Link(endpoint, self._connect(endpoint, keys)) for endpoint in endpoints]
+        self._links = [
+            WorkerLink(self._context, endpoint=endpoint, line=line, view=view, keys=keys) for endpoint in endpoints
+        ]
         self._lock = threading.Condition()
         self._wake = WakePipe()
         self._next_seq = 0
@@ -152,42 +121,22 @@ class Publisher:
             self._beat(now, ended=True)
             self.settled = True
 
-    def _receive(self, link: _Link, now: float) -> None:
-        while True:
-            try:
-                parts = link.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                message, _ = wire.unpack(parts)
-            except WireError as error:
-                log.warning("dropped a malformed message", line=self._line, endpoint=link.endpoint, error=str(error))
-                continue
-            link.heard = now
+    def _receive(self, link: WorkerLink, now: float) -> None:
+        for message in link.receive(now):
             if isinstance(message, wire.Grant):
                 self._granted(link, message)
             elif isinstance(message, wire.Ack):
                 self._acknowledged(link, message)
 
-    def _granted(self, link: _Link, grant: wire.Grant) -> None:
+    def _granted(self, link: WorkerLink, grant: wire.Grant) -> None:
         if link.worker != grant.worker:
             if link.worker is not None:
                 self._take_back(link)
-            link.worker = grant.worker
             log.info("worker ready", line=self._line, worker=grant.worker)
             self.ready.set()
-        link.credits = grant.credits
-        mismatch, link.preprocessing = False, None
-        if grant.preprocessing is not None:
-            try:
-                link.preprocessing = self._view.apply(grant.preprocessing)
-            except IngestError as error:
-                mismatch = True
-                if not link.mismatch:
-                    log.error("frames cannot be judged", line=self._line, error=str(error))  # noqa: TRY400 - one line
-        link.mismatch = mismatch
+        link.accept(grant)
 
-    def _acknowledged(self, link: _Link, ack: wire.Ack) -> None:
+    def _acknowledged(self, link: WorkerLink, ack: wire.Ack) -> None:
         if ack.run != self._run:
             for old in [old for old in self._old if old.run == ack.run]:
                 old.forget()
@@ -204,15 +153,15 @@ class Publisher:
         for frame in frames:
             if frame.picture is not None:
                 portrait = wire.Portrait(line=frame.line, run=frame.run, seq=frame.seq)
-                self._send(link, wire.pack(portrait, encode_jpeg(frame.picture)))
+                link.send(wire.pack(portrait, encode_jpeg(frame.picture)))
 
     def _lose_silent(self, now: float) -> None:
         for link in self._links:
             if link.worker is not None and now - link.heard > SILENT_S:
                 self._take_back(link)
-                link.worker, link.credits = None, 0
+                link.forget()
 
-    def _take_back(self, link: _Link) -> None:
+    def _take_back(self, link: WorkerLink) -> None:
         with self._lock:
             taken = self._ledger.worker_lost(link.worker or "")
         log.warning("worker lost", line=self._line, worker=link.worker, frames_taken_back=taken)
@@ -227,13 +176,13 @@ class Publisher:
             if not self._send_frame(link, frame):
                 return
 
-    def _freest(self) -> _Link | None:
+    def _freest(self) -> WorkerLink | None:
         """The worker with the most unused credits."""
         free = [(link.credits - self._ledger.in_flight(link.worker), link) for link in self._links if link.worker]
         room, link = max(free, key=lambda pair: pair[0], default=(0, None))
         return link if room > 0 else None
 
-    def _send_frame(self, link: _Link, frame: Frame) -> bool:
+    def _send_frame(self, link: WorkerLink, frame: Frame) -> bool:
         if link.mismatch:
             with self._lock:
                 self._ledger.abandon(frame.seq, "region differs from the model's")
@@ -260,7 +209,7 @@ class Publisher:
             part=frame.part,
             deadline_ms=self._ledger.time_left_ms(frame, time.monotonic()),
         )
-        sent = self._send(link, wire.pack(header, pixels))
+        sent = link.send(wire.pack(header, pixels))
         if not sent:
             with self._lock:
                 self._ledger.unsend([frame.seq])
@@ -283,7 +232,7 @@ class Publisher:
                 else:
                     self._tell(link, old.run, GivenUp("unknown", "capture lost", [(0, old.next_seq - 1)]))
 
-    def _tell(self, link: _Link, run: str, gap: GivenUp) -> None:
+    def _tell(self, link: WorkerLink, run: str, gap: GivenUp) -> None:
         message = wire.Gap(
             line=self._line,
             run=run,
@@ -292,7 +241,7 @@ class Publisher:
             reason=gap.reason,
             wall_ns=time.time_ns(),
         )
-        self._send(link, wire.pack(message))
+        link.send(wire.pack(message))
 
     def _beat(self, now: float, *, ended: bool = False) -> None:
         self._beat_due = now + BEAT_S
@@ -305,23 +254,4 @@ class Publisher:
             ended=ended,
         )
         for link in self._links:
-            self._send(link, wire.pack(beat))
-
-    def _send(self, link: _Link, parts: Sequence[wire.Buffer]) -> bool:
-        try:
-            link.socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return False
-        return True
-
-    def _connect(self, endpoint: str, keys: Path | None) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a worker that is not there
-        socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        if curve.needs_curve(endpoint):
-            if keys is None:
-                raise IngestError(f"{endpoint} is reachable from other machines: name a folder of keys")
-            curve.secure_client(socket, keys)
-        socket.connect(endpoint)
-        return socket
+            link.send(wire.pack(beat))

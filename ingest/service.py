@@ -14,9 +14,10 @@ from ingest.errors import SourceError
 from ingest.frame import Condition, Frame, new_run
 from ingest.journal import RunJournal
 from ingest.ledger import Ledger
-from ingest.publisher import Publisher, View
+from ingest.publisher import Publisher
 from ingest.sources import open_source
 from ingest.sources.base import Grab, Source
+from ingest.workerlink import View
 
 DEFAULT_DEADLINE_MS = 2000
 START_PATIENCE_S = 30.0

@@ -15,7 +15,8 @@ from ingest.frame import Frame
 from ingest.journal import RunJournal
 from ingest.ledger import Ledger
 from ingest.preprocess import Preprocessing
-from ingest.publisher import Publisher, View
+from ingest.publisher import Publisher
+from ingest.workerlink import View
 
 RUN = "00000000000000aa"
 SIZE = Preprocessing(size=(32, 16))

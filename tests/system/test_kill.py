@@ -64,7 +64,7 @@ def test_sigkill_of_any_process_loses_no_frame(tmp_path, plate_model):
         lines = Lines(connect(config.storage))
         try:
             wait_for(lambda: roles(config.data), 30)
-            wait_for(lambda: (config.data / "redis" / "redis.sock").exists(), 10)
+            wait_for((config.data / "redis" / "redis.sock").exists, 10)
             wait_for(lambda: lines.states() and lines.states()[0].passed + lines.states()[0].rejected > 8, 60)
             for victim in ("worker w0", "alerts", "redis", "capture belt"):
                 pid = wait_for(lambda role=victim: roles(config.data).get(role), 20)
