@@ -1,0 +1,64 @@
+"""Whether fitting's memory grows with the number of images: peak resident memory, each fit in a process of its own.
+
+`python benchmarks/memory.py` exits 1 when 400 images take more than 5 % above what 100 take.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ALLOWED = 1.05
+
+
+def pictures(folder: Path, count: int) -> None:
+    """Write random pictures: content does not matter to memory."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        noise = np.random.default_rng(i).integers(0, 255, (300, 400, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{i:04}.png"), noise)
+
+
+def fit_here(data: str, detector: str, size: int, out: Path) -> int:
+    """Fit in this process; its peak resident memory in KiB."""
+    from inference.training.fit import fit_model, recipe  # noqa: PLC0415 - only the child needs torch
+    from ingest.preprocess import Preprocessing  # noqa: PLC0415 - as above
+
+    made = recipe(detector, {}, preprocessing=Preprocessing(size=(size, size)), weights="random", device="cpu")
+    fit_model(made, data, out)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> int:
+    """Fit on 100 and on 400 images and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", default="padim")
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--counts", type=int, nargs=2, default=(100, 400))
+    parser.add_argument("--child", nargs=2, metavar=("DATA", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        print(fit_here(options.child[0], options.detector, options.image_size, Path(options.child[1])))
+        return 0
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in options.counts:
+            data = Path(folder) / str(count)
+            pictures(data / "train/good", count)
+            pictures(data / "calibration/good", 10)
+            command = [sys.executable, __file__, "--detector", options.detector]
+            command += ["--image-size", str(options.image_size), "--child", str(data), f"{folder}/models/m{count}"]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            peaks.append(int(done.stdout.split()[-1]) / 1024)
+            print(f"{options.detector} on {count} images: peak {peaks[-1]:.0f} MiB")
+    print(f"growth {peaks[1] / peaks[0] - 1:+.1%}, allowed {ALLOWED - 1:+.0%}")
+    return int(peaks[1] > ALLOWED * peaks[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
