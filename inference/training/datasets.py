@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from inference.errors import DataError
 from inference.training.images import FolderImages, Images, SpooledImages, Unreadable
-from ingest.errors import ImageError
+from ingest.errors import ImageError, SourceError
 from ingest.frame import Picture
 from ingest.pictures import PICTURE_SUFFIXES, read_picture
 from ingest.preprocess import RGB, Preprocessing, prepare
@@ -70,8 +70,8 @@ def good_images(data: str, preprocessing: Preprocessing, *, every: int = 1, limi
         limit: of a source, keep at most so many.
 
     Raises:
-        DataError: there are fewer than two, or too many cannot be read.
-        ingest.errors.SourceError: the source cannot be opened.
+        DataError: there are fewer than two, too many cannot be read, or the source cannot be opened.
+        ingest.errors.SourceError: the source broke off.
     """
     root = Path(data)
     if not root.is_dir():
@@ -200,8 +200,12 @@ def _good_frames(data: str, preprocessing: Preprocessing, *, every: int, limit: 
     path = Path(data)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise DataError(f"{data} is one image: name a folder of at least two good images, better fifty")
-    # A video file is read as fast as it decodes, not at the pace it was filmed at.
-    with closing(open_source(f"{data}?rate=max" if path.is_file() else data)) as source:
+    try:
+        # A video file is read as fast as it decodes, not at the pace it was filmed at.
+        opened = open_source(f"{data}?rate=max" if path.is_file() else data)
+    except SourceError as exc:
+        raise DataError(f"no good images: {exc}") from exc
+    with closing(opened) as source:
         images, content = SpooledImages.spool(source, data, preprocessing, every=every, limit=limit)
     if len(images) < 2:
         raise DataError(f"{data} gave {len(images)} good images: a model needs at least two, better fifty")

@@ -52,11 +52,14 @@ def fit(
 ) -> None:
     """Learn what normal looks like from good images, and calibrate."""
     telemetry.configure("fit")
+    from inference.detectors import DETECTORS  # noqa: PLC0415 - not needed for --help
     from inference.training.fit import fit_model, recipe  # noqa: PLC0415 - brings torch
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import Registry  # noqa: PLC0415 - not needed for --help
 
     rate = _rate(false_alarms, fps)
+    if detector not in DETECTORS:
+        raise typer.BadParameter(f"no detector {detector!r}: choose one of {', '.join(DETECTORS)}")
     options = _options(settings or [])
     if backbone is not None:
         options["backbone"] = backbone
