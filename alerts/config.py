@@ -91,4 +91,8 @@ class AlertsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     page: PageConfig | None = PageConfig()
+    """None: no page."""
     sinks: tuple[SinkConfig, ...] = (SinkConfig(url="log:"),)
+    """Where alerts are delivered."""
+    start_grace: Seconds = 45.0
+    """After its own start the service waits this much longer for a line's first sign of life: workers load models."""

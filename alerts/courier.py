@@ -43,6 +43,7 @@ class Courier:
         self._history = history
         self._bell = threading.Event()
         self._in_trouble = False
+        self._waiting = False
 
     def ring(self) -> None:
         """There is something to deliver."""
@@ -71,8 +72,11 @@ class Courier:
                 taken |= self._try(delivery)
         except StorageError as error:
             # Nothing is lost: the outbox still holds it, and a repetition has the same key.
-            log.warning("deliveries wait", sink=self._name, because=str(error))
+            if not self._waiting:
+                log.warning("deliveries wait", sink=self._name, because=str(error))
+                self._waiting = True
             return False
+        self._waiting = False
         if taken:
             self._bell.set()
         return taken

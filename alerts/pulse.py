@@ -14,10 +14,12 @@ class Pulse:
 
     Args:
         now: monotonic seconds. A line counts as heard of at the start: silence is what this process has listened to.
+        grace_s: how much longer a line may take to be heard of for the first time.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, grace_s: float = 0.0) -> None:
         self._since = now
+        self._awaited = now + grace_s
         self._states: dict[str, LineState] = {}
         self._heard: dict[str, float] = {}
         self._disturbed: dict[str, float] = {}
@@ -48,7 +50,7 @@ class Pulse:
         """What the rules want to know of a line at `now`, monotonic seconds."""
         state = self._states.get(line, LineState(line=line))
         return Signs(
-            silent_s=now - max(self._heard.get(line, self._since), self._since),
+            silent_s=max(0.0, now - max(self._heard.get(line, self._awaited), self._since)),
             calm_s=now - max(self._disturbed.get(line, self._since), self._since),
             in_flight=state.open,
             camera=state.camera,

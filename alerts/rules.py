@@ -114,7 +114,7 @@ def tick(state: RuleState, signs: Signs, rules: AlertRules, *, now_ns: int) -> O
     """
     state = _follow_tick(state, now_ns)
     out: list[Transition] = []
-    silent = 0 < rules.silent_after <= signs.silent_s
+    silent = 0 < rules.silent_after <= signs.silent_s and signs.camera != "ended"
     name = f"{state.line}/{signs.run or 'none'}/{signs.seq}"
     for kind, wrong, text in (
         (AlertKind.LINE_SILENT, silent, silent_text(rules.silent_after)),

@@ -69,7 +69,8 @@ class AlertService:
             _greet(history, names)
             client = connect(self._storage)
             closing.callback(client.close)
-            board, pulse, stream = Board(history, self._rules), Pulse(time.monotonic()), VerdictStream(client)
+            board, stream = Board(history, self._rules), VerdictStream(client)
+            pulse = Pulse(time.monotonic(), grace_s=self._config.start_grace)
 
             def on_verdicts(verdicts: Sequence[Verdict]) -> None:
                 board.add(verdicts)
@@ -153,6 +154,8 @@ class _Loop:
                 continue
             if waiting:
                 log.info("verdicts are followed again")
+            elif not well:
+                log.info("verdicts are followed", position=self._follower.position)
             well, waiting, pause = True, False, _FIRST_PAUSE_S
         if well:
             self._drain()

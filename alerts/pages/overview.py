@@ -17,6 +17,7 @@ from storage.records import Alert
 
 _EVERY_S = 1.0
 _ANSWER_S = 5.0
+_PRESS = "#1f5a99"  # of buttons; white text on it is readable (contrast 7:1)
 _STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#14532d"/>'
@@ -69,6 +70,7 @@ class _Page:
         self._acknowledge = acknowledge
         self._cards: dict[str, LineCard] = {}
         self._rows: dict[str, AlertRow] = {}
+        ui.colors(primary=_PRESS)
         ui.add_css(_STYLE)
         ui.query(".nicegui-content").classes("lw-page")
         with ui.element("header").classes("lw-top"):

@@ -103,8 +103,10 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         storage.data.mkdir(exist_ok=True)
         self._log = storage.data / "log"
+        self._log_start = 0
 
     def start(self) -> None:
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -118,6 +120,12 @@ class Service:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def ready(self) -> None:
+        """Wait until the process that was started last serves: from then on SIGTERM is a polite request."""
+        self.until(
+            lambda: b"verdicts are followed" in self._log.read_bytes()[self._log_start :], "the service to begin"
+        )
 
     def kill(self) -> None:
         if self._process is not None:

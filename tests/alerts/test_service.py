@@ -24,6 +24,8 @@ from storage.verdicts import VerdictStream
 Start = Callable[..., Any]
 RULES = {"a": AlertRules(silent_after=0), "b": AlertRules.model_validate({"raise": "2 of 3", "silent_after": 0})}
 
+KILLS = 6
+
 
 @pytest.fixture
 def history(storage: StorageConfig) -> Iterator[History]:
@@ -32,12 +34,16 @@ def history(storage: StorageConfig) -> Iterator[History]:
     history.close()
 
 
-def feed(lines: Lines, verdicts: list[Verdict], done: threading.Event) -> None:
-    """Store verdicts as workers do, in small batches, over some seconds."""
+def feed(lines: Lines, verdicts: list[Verdict]) -> None:
+    """Store verdicts as workers do, in small batches, over a second or so."""
     for first in range(0, len(verdicts), 10):
         lines.record(verdicts[first : first + 10])
-        time.sleep(0.015)
-    done.set()
+        time.sleep(0.01)
+
+
+def _part(verdicts: list[Verdict], number: int) -> list[Verdict]:
+    size = -(-len(verdicts) // KILLS)
+    return verdicts[number * size : (number + 1) * size]
 
 
 def replayed(storage: StorageConfig, stream: VerdictStream) -> list[Alert]:
@@ -59,25 +65,22 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
         kinds = same.choices(["pass"] * 40 + ["reject", "unknown"], k=2000)
         verdicts += belt.verdicts(*kinds, "reject", *["pass"] * 100)
     verdicts.sort(key=lambda verdict: verdict.captured_ns)
-    fed = threading.Event()
-    stream = VerdictStream(redis_client)
+    stream, lines = VerdictStream(redis_client), Lines(redis_client)
     service = start_service(AlertsConfig(page=None, sinks=(receiver.sink(),)), RULES)
-    feeder = threading.Thread(target=feed, args=(Lines(redis_client), verdicts, fed))
-    feeder.start()
-    kills = 0
-    while not fed.is_set():
+    for kill in range(KILLS):
         before = history.position()
-        service.until(lambda before=before: history.position() != before or fed.is_set(), "some progress")
-        time.sleep(random.uniform(0, 0.1))
+        feeder = threading.Thread(target=feed, args=(lines, _part(verdicts, kill)))
+        feeder.start()
+        service.until(lambda before=before: history.position() != before, "some progress")
+        time.sleep(random.uniform(0, 0.3))
         service.kill()
-        kills += 1
         service.start()
-    feeder.join(60)
+        feeder.join(60)
     (last, _), *_ = stream.latest(1)
     service.until(lambda: history.position() == last, "the end of the stream")
     service.until(lambda: not history.undelivered(), "all deliveries")
+    service.ready()
     assert service.terminate() == 0
-    assert kills >= 3
     alerts = history.alerts(limit=10**6)
     assert alerts == replayed(service.storage, stream)
     assert len(alerts) > 10
@@ -137,7 +140,7 @@ def test_redis_goes_and_comes_back(
 
 def test_silence_and_a_lost_camera(start_service: Start, redis_client: redis.Redis, history: History) -> None:
     lines = Lines(redis_client)
-    service = start_service(AlertsConfig(page=None, sinks=()), {"a": AlertRules(silent_after=1.5)})
+    service = start_service(AlertsConfig(page=None, sinks=(), start_grace=0), {"a": AlertRules(silent_after=1.5)})
     service.until(lambda: history.alerts(open=True), "silence")
     assert [alert.kind for alert in history.alerts()] == [AlertKind.LINE_SILENT]
 
