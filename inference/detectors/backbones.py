@@ -44,6 +44,9 @@ class Backbone(nn.Module):
         sha256: hash of the weights' source once loaded, see `inference.weights`.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, nodes: Sequence[str]) -> None:
         super().__init__()
         self.name = name
@@ -121,6 +124,8 @@ def _fold(network: fx.GraphModule) -> fx.GraphModule:
             continue
         before = node.args[0]
         convolution = network.get_submodule(before.target)
+        if not isinstance(convolution, nn.Conv2d):
+            raise TypeError(f"{node.target} follows a {type(convolution).__name__}: only convolutions can be folded")
         network.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
         node.replace_all_uses_with(before)
         network.graph.erase_node(node)
