@@ -17,6 +17,7 @@ class Condition(StrEnum):
     FROZEN = "frozen"  # the same picture again and again
     DARK = "dark"  # no light, or a covered lens
     LOST = "lost"  # the source is gone; capture is reconnecting
+    ENDED = "ended"  # the source came to its end; there is nothing more to come
     CORRUPT = "corrupt"  # this one picture could not be decoded
 
 

@@ -58,6 +58,7 @@ class Publisher:
         self._condition = Condition.OK
         self._beat_due = float("-inf")
         self._ending: Literal["no", "drain", "now"] = "no"
+        self._source_ended = False
         self._old = list(leftovers(journal, line=line))
         self._old_due = time.monotonic() + LEFTOVER_GRACE_S
         self.ready = threading.Event()
@@ -82,10 +83,15 @@ class Publisher:
                 self._beat_due = float("-inf")
         self._wake.set()
 
-    def finish(self, how: Literal["drain", "now"]) -> None:
-        """No more frames come: `drain` waits for every verdict, `now` gives up what is still open."""
+    def finish(self, how: Literal["drain", "now"], *, source_ended: bool = False) -> None:
+        """No more frames come: `drain` waits for every verdict, `now` gives up what is still open.
+
+        `source_ended` tells a line whose source came to its end from one whose capture was stopped: the silence that
+        follows is no fault.
+        """
         with self._lock:
             self._ending = how
+            self._source_ended = self._source_ended or source_ended
         self._wake.set()
 
     def run(self, *, stop: threading.Event) -> None:
@@ -250,7 +256,7 @@ class Publisher:
             run=self._run,
             next_seq=self._next_seq,
             wall_ns=time.time_ns(),
-            condition=self._condition,
+            condition=Condition.ENDED if ended and self._source_ended else self._condition,
             ended=ended,
         )
         for link in self._links:

@@ -58,7 +58,7 @@ def capture(
         try:
             _await_worker(publisher, stop)
             captured = _grab_all(source, config, run=run, publisher=publisher, journal=counted, stop=stop)
-            publisher.finish("drain")
+            publisher.finish("drain", source_ended=not stop.is_set())
             # A source that ended by itself has all the time it needs; a stopped process has not.
             while server.is_alive() and not stop.is_set():
                 server.join(0.2)

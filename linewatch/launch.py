@@ -10,6 +10,8 @@ from rich.console import Console
 
 from linewatch.config import Config
 from linewatch.datafolder import claim
+from linewatch.errors import ConfigError
+from linewatch.preflight import taken_ports
 from linewatch.sockets import make_room
 from linewatch.supervisor import Role, Supervisor
 from linewatch.tables import print_table
@@ -60,6 +62,9 @@ def launch(path: Path, config: Config, *, until_done: bool = False, on_tick: Cal
     """
     config.judges()  # a promise that cannot be understood is said here, once, not by every worker
     with claim(config.data):
+        taken = [f"{finding.subject}: {finding.text}: {finding.mend}" for finding in taken_ports(config)]
+        if taken:
+            raise ConfigError(*taken)
         page = config.data / "page.url"
         page.unlink(missing_ok=True)
         announce = _Announcer(page)

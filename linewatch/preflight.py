@@ -16,7 +16,7 @@ from ingest.sources import open_source
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
-from linewatch.findings import Finding, bad, good, note
+from linewatch.findings import Finding, Grade, bad, good, note
 from storage.errors import StorageError
 from storage.models import Bundle, Registry
 from storage.server import connect
@@ -59,6 +59,11 @@ def _data(config: Config) -> Iterator[Finding]:
     if mode & 0o077:
         mend = f"chmod 700 {config.data}"
         yield note("data", f"{config.data} has mode {mode:o}: other users of this machine can look into it", mend)
+
+
+def taken_ports(config: Config) -> list[Finding]:
+    """Addresses the configuration wants to serve at that something else holds."""
+    return [finding for finding in _ports(config) if finding.grade is Grade.BAD]
 
 
 def _ports(config: Config) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ class LineState(_Record):
     next_seq: int = 0
     """Frames captured so far in `run`."""
     camera: str = "ok"
-    """Condition of the camera as capture last reported it: ok, frozen, dark, lost."""
+    """Condition of the camera as capture last reported it: ok, frozen, dark, lost, ended."""
     status: Status | None = None
     score: float | None = None
     p_value: float | None = None
