@@ -70,9 +70,8 @@ class Recipe:
                 load_backbone_weights(module, self.weights, seed=self.settings.seed)
         return detector.to(self.device)
 
-    def fit(self, empty: Detector, images: Images, what: str, report: Report) -> Detector:
-        """Let a copy of an empty detector learn."""
-        detector = copy.deepcopy(empty)
+    def fit(self, detector: Detector, images: Images, what: str, report: Report) -> Detector:
+        """Let an empty detector learn."""
         start = training_batches(images, size=self.batch, seed=self.settings.seed, device=self.device)
         # A detector that streams does not know how many images will come; one that trains counts its epochs.
         detector.fit(start, lambda done, total: report(what, done, total or len(images)))
@@ -175,19 +174,17 @@ def fit_model(
 
 def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Calibration, Images, int]:
     """Fit, and score good images the scored model has not seen."""
-    train = good.train
     empty = made.build()
     if good.calibration is not None:
-        detector = made.fit(empty, train, "fitting", report)
-        scores = made.scores(detector, good.calibration, "calibrating", report)
-        return detector, from_scores(scores), good.calibration, len(train)
-    if good.video or "epochs" in type(made.settings).model_fields:
-        kept, held_out = _hold_out(made, good)
-        detector = made.fit(empty, kept, "fitting", report)
-        scores = made.scores(detector, held_out, "calibrating", report)
-        return detector, from_scores(scores, video=good.video), held_out, len(kept)
+        train, held_out = good.train, good.calibration
+    elif good.video or "epochs" in type(made.settings).model_fields:
+        train, held_out = _hold_out(made, good)
+    else:
+        detector = made.fit(copy.deepcopy(empty), good.train, "fitting", report)
+        return detector, _cross(made, empty, good.train, report), good.train, len(good.train)
     detector = made.fit(empty, train, "fitting", report)
-    return detector, _cross(made, empty, train, report), train, len(train)
+    scores = made.scores(detector, held_out, "calibrating", report)
+    return detector, from_scores(scores, video=good.video), held_out, len(train)
 
 
 def _hold_out(made: Recipe, good: GoodImages) -> tuple[Images, Images]:
@@ -216,7 +213,8 @@ def _cross(made: Recipe, empty: Detector, images: Images, report: Report) -> Cal
     scores = []
     for number, fold in enumerate(folds, 1):
         what = f"calibrating, fold {number} of {len(folds)}"
-        detector = made.fit(empty, images.select(np.setdiff1d(np.arange(n), fold).tolist()), what, report)
+        rest = images.select(np.setdiff1d(np.arange(n), fold).tolist())
+        detector = made.fit(copy.deepcopy(empty), rest, what, report)
         scores.append(made.scores(detector, images.select(fold.tolist()), what, report))
     return from_scores(np.concatenate(scores), method="cross")
 

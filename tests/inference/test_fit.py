@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -227,8 +228,10 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
                 text=True,
                 cwd=Path(__file__).parents[2],
                 timeout=150,
+                # How threads share memory varies the peak by 5 % from run to run.
+                env=os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
             ).stdout.split()[-1]
         )
         for count in (20, 320)
     ]
-    assert peaks[1] <= 1.05 * peaks[0]
+    assert peaks[1] <= 1.05 * peaks[0], peaks
