@@ -72,12 +72,11 @@ def _scores(findings: Findings) -> Figure:
             label=f"{name} ({values.size})",
         )
     summary = findings.summary
-    if findings.limit is not None:
-        text = f"threshold {findings.limit.threshold:.4g}"
-        text += " (extrapolated)" if findings.limit.extrapolated else ""
-        axes.axvline(findings.limit.threshold, color=LIMIT, linewidth=1.4, linestyle="--", label=text)
+    if (limit := findings.limit) is not None:
+        text = f"threshold {limit.threshold:.4g}{' (extrapolated)' if limit.extrapolated else ''}"
+        axes.axvline(limit.threshold, color=LIMIT, linewidth=1.4, linestyle="--", label=text)
         axes.set_title(
-            f"{summary.false_alarm_rate:.1%} of good rejected (asked {summary.asked_rate:.3%}), "
+            f"{summary.false_alarm_rate:.1%} of good rejected (asked {100 * limit.asked:.3g}%), "
             f"{summary.escape_rate:.1%} of defects escape",
             loc="left",
             fontsize=10,
