@@ -146,7 +146,10 @@ def _pro(findings: Findings) -> Figure:
     axes.axvline(PRO_LIMIT, color=GREY, linewidth=1, linestyle="--")
     axes.text(PRO_LIMIT / 2, 0.06, f"AUPRO {findings.summary.aupro:.3f}", ha="center", color=DEFECT, fontsize=11)
     axes.set(
-        xlim=(0, 1), ylim=(0, 1.01), xlabel="normal pixels above the threshold", ylabel="mean share of each region"
+        xlim=(0, 2 * PRO_LIMIT),
+        ylim=(0, 1.01),
+        xlabel="normal pixels above the threshold",
+        ylabel="mean share of each region",
     )
     figure.suptitle(
         f"Per-region overlap of {findings.summary.model}", x=0.01, ha="left", fontsize=12, fontweight="bold"
