@@ -55,7 +55,7 @@ class Recorded:
     Attributes:
         peer: the capture to tell.
         line, run, ranges: which frames.
-        portrait: ask for the full-resolution picture, because there is evidence to go with it.
+        portrait: ask for the full-resolution picture: there is evidence to go with it, or it is to be shown.
     """
 
     peer: bytes
@@ -148,9 +148,7 @@ class Recorder:
                 if self._insist("gap", lambda: self._close_gap(gap)):
                     self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges))
             case (Portrait() as portrait, bytes() as jpeg):
-                self._keep(
-                    lambda: self._evidence.portrait(line=portrait.line, run=portrait.run, seq=portrait.seq, jpeg=jpeg)
-                )
+                self._keep(lambda: self._hang(portrait, jpeg))
             case list():
                 self._record(item)
 
@@ -159,7 +157,7 @@ class Recorder:
         if self._insist("verdicts", lambda: self._store(batch)):
             for judged in batch:
                 header = judged.job.header
-                wanted = judged.verdict.status is Status.REJECT and judged.verdict.evidence is not None
+                wanted = judged.verdict.evidence is not None or self._due(header.line, "latest", LATEST_S)
                 span = [(header.seq, header.seq)]
                 self._acknowledge(Recorded(judged.job.peer, header.line, header.run, span, portrait=wanted))
 
@@ -168,13 +166,9 @@ class Recorder:
         self._lines.record([_unless_late(judged, now) for judged in batch])
 
     def _illustrate(self, judged: Judged) -> Judged:
-        """Keep pictures of what did not pass, and now and then of what did, as the line's latest."""
+        """Keep pictures of what did not pass."""
         header, verdict, pixels = judged.job.header, judged.verdict, judged.job.pixels
-        if pixels is None:
-            return judged
-        if self._due(header.line, "latest", LATEST_S):
-            self._keep(lambda: self._evidence.latest(header.line, pixels))
-        if verdict.status is Status.PASS:
+        if pixels is None or verdict.status is Status.PASS:
             return judged
         if verdict.status is Status.UNKNOWN and not self._due(header.line, "unknown", UNKNOWN_EVIDENCE_S):
             return judged
@@ -192,6 +186,11 @@ class Recorder:
             threshold=judged.verdict.threshold,
             captured_ns=header.wall_ns,
         )
+
+    def _hang(self, portrait: Portrait, jpeg: bytes) -> None:
+        """Put a full-resolution picture where it belongs: with its evidence, and before the operator."""
+        self._evidence.portrait(line=portrait.line, run=portrait.run, seq=portrait.seq, jpeg=jpeg)
+        self._evidence.latest(portrait.line, jpeg)
 
     def _due(self, line: str, what: str, every_s: float) -> bool:
         now = time.monotonic()

@@ -68,6 +68,9 @@ for _name in _MODULES:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    # torch's OpenMP threads spin while they wait for each other. Beside a capture, a Redis and an alert service that
+    # want the same cores this makes inference several times slower; asleep they cost next to nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command = typer.main.get_command(app)
         result = command.main(args=arguments, prog_name="linewatch", standalone_mode=False)

@@ -128,8 +128,7 @@ class EvidenceStore:
             StorageFull: there is no room; the small picture stays.
             StorageError: a name is none, this is no JPEG, or the disk refuses.
         """
-        if not jpeg.startswith(b"\xff\xd8\xff"):
-            raise StorageError(f"portrait of {line}/{run}/{seq}: {len(jpeg)} bytes are no JPEG: send one")
+        _check_jpeg(jpeg, f"portrait of {line}/{run}/{seq}")
         name = _folder(line, run, seq, 0).rpartition("/")[2]
         with self._lock, on_disk(self.root / line):
             folder = next(self.root.joinpath(line).glob(f"????-??-??/{name}"), None)
@@ -144,16 +143,17 @@ class EvidenceStore:
             relative = folder.relative_to(self.root).as_posix()
             self._shelf.add(relative, captured_ns=captured_ns, size=folder_bytes(folder))
 
-    def latest(self, line: str, frame: NDArray[np.uint8]) -> None:
-        """Replace the picture shown as a line's last one; `frame` is `[H, W, 3]` uint8 RGB.
+    def latest(self, line: str, jpeg: bytes) -> None:
+        """Replace the picture shown as a line's last one.
 
         Raises:
             StorageFull: there is no room.
-            StorageError: the name is none, or the disk refuses.
+            StorageError: the name is none, this is no JPEG, or the disk refuses.
         """
         path = self.root / _LATEST / f"{_checked(line, _LINE, 'line')}.jpg"
+        _check_jpeg(jpeg, f"latest picture of {line}")
         with on_disk(path):
-            self._replace(path, _jpeg(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)))
+            self._replace(path, jpeg)
 
     def prune(self) -> int:
         """Remove what is too old or too much, oldest first; how many frames' evidence went.
@@ -231,6 +231,11 @@ class EvidenceStore:
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
+
+
+def _check_jpeg(jpeg: bytes, what: str) -> None:
+    if not jpeg.startswith(b"\xff\xd8\xff"):
+        raise StorageError(f"{what}: {len(jpeg)} bytes are no JPEG: send one")
 
 
 def _folder(line: str, run: str, seq: int, captured_ns: int) -> str:

@@ -64,10 +64,8 @@ def test_colours_of_the_frame_are_kept(tmp_path: Path) -> None:
     store = EvidenceStore(tmp_path, FREE)
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 255
-    store.latest("a", red)
-    for path in (tmp_path / put(store, 0, frame=red) / "frame.jpg", tmp_path / "latest" / "a.jpg"):
-        blue, green, red_found = cv2.imread(str(path))[8, 8]
-        assert (blue < 10, green < 10, red_found > 240) == (True, True, True)
+    blue, green, red_found = cv2.imread(str(tmp_path / put(store, 0, frame=red) / "frame.jpg"))[8, 8]
+    assert (blue < 10, green < 10, red_found > 240) == (True, True, True)
 
 
 @pytest.mark.parametrize("anomaly_map", [None, np.zeros((1, 1), np.float32)])
@@ -104,7 +102,7 @@ def test_a_line_that_leads_elsewhere_is_refused(line: str, tmp_path: Path) -> No
     store = EvidenceStore(tmp_path / "evidence", FREE)
     calls: list[Callable[[], object]] = [
         lambda: put(store, 0, line=line),
-        lambda: store.latest(line, FRAME),
+        lambda: store.latest(line, b"\xff\xd8\xff"),
         lambda: store.portrait(line=line, run=RUN, seq=0, jpeg=b"\xff\xd8\xff"),
     ]
     for call in calls:
@@ -295,6 +293,8 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_latest_is_replaced(tmp_path: Path) -> None:
     store = EvidenceStore(tmp_path, FREE)
     for value in (0, 250):
-        store.latest("a", np.full((16, 16, 3), value, np.uint8))
+        store.latest("a", cv2.imencode(".jpg", np.full((16, 16, 3), value, np.uint8))[1].tobytes())
+    with pytest.raises(StorageError, match="are no JPEG"):
+        store.latest("a", b"<svg>")
     assert cv2.imread(str(tmp_path / "latest" / "a.jpg")).mean() > 240
     assert kept(tmp_path) == []
