@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from alerts.config import AlertRules, PageConfig, SinkConfig
 from ingest.config import CaptureConfig
-from linewatch.config import load
+from linewatch.config import Config, LineConfig, WorkerEntry, load
 from linewatch.errors import ConfigError
 from linewatch.sockets import MAX_SOCKET_PATH, default_endpoint, make_room, reachable
+from storage.config import RetentionConfig
 
 GOOD = """
 site: plant-3
@@ -218,3 +220,19 @@ def test_unknown_names_say_which_there_are(write):
         config.capture("b")
     with pytest.raises(ConfigError, match="no worker 'w9'; there is w0"):
         config.worker("w9")
+
+
+def test_the_documentation_names_every_key():
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    tables = {
+        "": (Config, {"lines", "workers", "alerts", "retention"}),
+        "lines": (LineConfig, {"alert"}),
+        "workers": (WorkerEntry, set()),
+        "retention": (RetentionConfig, set()),
+    }
+    for model, nested in tables.values():
+        for name in set(model.model_fields) - nested:
+            assert f"| `{name}` |" in text, name
+    for prefix, model in (("alert.", AlertRules), ("page.", PageConfig), ("sinks[].", SinkConfig)):
+        for name, field in model.model_fields.items():
+            assert f"| `{prefix}{field.alias or name}` |" in text, name
