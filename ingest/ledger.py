@@ -59,13 +59,14 @@ class Ledger:
         self._waiting: OrderedDict[int, Frame] = OrderedDict()
         self._flying: OrderedDict[int, _Flight] = OrderedDict()
         self._bytes = 0
+        self._largest = 0
         self._given_up: dict[tuple[Outcome, str], Ranges] = {}
         self._told: dict[tuple[Outcome, str], float] = {}
 
     @property
     def full(self) -> bool:
-        """Whether the next frame would have to push another one out."""
-        return self._bytes >= self._capacity
+        """Whether the next frame might have to push another one out."""
+        return self._bytes + self._largest > self._capacity and bool(self._waiting or self._flying)
 
     @property
     def open(self) -> int:
@@ -88,6 +89,7 @@ class Ledger:
                 self._give_up(seq, "skipped", "superseded")
         self._waiting[frame.seq] = frame
         self._bytes += _size(frame)
+        self._largest = max(self._largest, _size(frame))
         while self._bytes > self._capacity and len(self._waiting) > 1:
             self._give_up(next(iter(self._waiting)), "unknown", "overflow")
 

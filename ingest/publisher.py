@@ -78,9 +78,10 @@ class Publisher:
     def report(self, condition: Condition) -> None:
         """Tell the workers about the camera; a change is told at once."""
         with self._lock:
-            if condition is not self._condition:
-                self._condition = condition
-                self._beat_due = float("-inf")
+            if condition is self._condition:
+                return
+            self._condition = condition
+            self._beat_due = float("-inf")
         self._wake.set()
 
     def finish(self, how: Literal["drain", "now"], *, source_ended: bool = False) -> None:

@@ -1,7 +1,7 @@
 """The ledger's law: every number that was admitted is settled once, and never silently gone."""
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -47,6 +47,18 @@ def test_a_full_buffer_gives_up_the_oldest_waiting_frame():
         book.admit(frame(seq))
     assert gaps(book) == [("unknown", "overflow", [(0, 1)])]
     assert book.send("w0").seq == 2
+
+
+@given(st.integers(1, 400), st.lists(st.integers(1, 8), min_size=1, max_size=30))
+def test_who_waits_while_the_buffer_is_full_never_loses_a_frame(capacity, arrivals):
+    book = ledger(capacity=capacity)
+    for seq in range(sum(arrivals)):
+        while book.full:
+            sent = book.send("w0")
+            assert sent is not None
+            book.settle([(sent.seq, sent.seq)])
+        book.admit(frame(seq))
+    assert gaps(book) == []
 
 
 def test_deadlines_close_what_waits_and_what_is_never_answered():
