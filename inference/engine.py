@@ -66,8 +66,12 @@ class Engine:
             # TF32 rounds to 10 bits: a model calibrated on one device would judge differently on another.
             torch.backends.cudnn.allow_tf32 = False
 
-    def judge(self, batch: NDArray[np.uint8]) -> Judgement:
+    def judge(self, batch: NDArray[np.uint8], *, threads: int = 0) -> Judgement:
         """Judge pictures `[B, h, w, 3]` uint8 RGB, as `prepare` makes them.
+
+        Args:
+            batch: the pictures.
+            threads: CPU threads to use this time; 0: as the engine was told. Several threads may judge at once.
 
         Returns:
             One score and map per picture, in order; NaN scores for pictures the detector gave no finite answer to.
@@ -83,8 +87,8 @@ class Engine:
             )
         if len(batch) == 0:
             return Judgement(np.zeros(0, np.float32), np.zeros((0, height, width), np.float32))
-        if self._threads:
-            torch.set_num_threads(self._threads)  # holds for the calling thread only, hence each time
+        if threads or self._threads:
+            torch.set_num_threads(threads or self._threads)  # holds for the calling thread only, hence each time
         try:
             judgement = self._judge(batch)
         except torch.OutOfMemoryError as exc:

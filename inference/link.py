@@ -26,7 +26,6 @@ from ingest.wake import WakePipe
 GRANT_S = 0.5
 FORGET_S = 10.0
 """A capture not heard of for this long holds no credits any more."""
-_BATCHES_AHEAD = 4  # received, prepared, judged, being written: enough that the detector never waits
 
 log = structlog.get_logger()
 
@@ -44,7 +43,7 @@ class Link:
         endpoint: where captures find this worker.
         keys: CURVE keys, needed for tcp.
         worker: the name of this start of this worker.
-        max_batch: most frames judged at once; credits are a few batches' worth, shared among the lines.
+        ahead: frames to hold at once, of all lines together: enough that the detector never waits.
         serves: whether a line is this worker's.
         wanted: what a line's model wants to see.
         frame: called with each received job.
@@ -57,13 +56,13 @@ class Link:
         endpoint: str,
         keys: Path | None,
         worker: str,
-        max_batch: int,
+        ahead: int,
         serves: Callable[[str], bool],
         wanted: Callable[[str], Preprocessing | None],
         frame: Callable[[Job], None],
         told: Callable[[Told], bool],
     ) -> None:
-        self._worker, self._max_batch = worker, max_batch
+        self._worker, self._ahead = worker, ahead
         self._serves, self._wanted, self._frame, self._told = serves, wanted, frame, told
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._guard: ThreadAuthenticator | None = None
@@ -177,7 +176,7 @@ class Link:
 
     def _grant(self, identity: bytes, peer: _Peer) -> None:
         lines = len({other.line for other in self._peers.values()})
-        share = max(2, -(-_BATCHES_AHEAD * self._max_batch // lines))
+        share = max(2, -(-self._ahead // lines))
         grant = wire.Grant(
             worker=self._worker,
             line=peer.line,

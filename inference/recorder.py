@@ -66,7 +66,7 @@ class Recorded:
 
 
 Told = Beat | tuple[bytes, Gap] | tuple[Portrait, bytes]
-Item = list[Judged] | Told
+Item = Callable[[], list[Judged]] | Told
 
 
 class Recorder:
@@ -100,8 +100,8 @@ class Recorder:
         """Begin to write."""
         self._thread.start()
 
-    def put(self, judged: list[Judged]) -> None:
-        """Hand over a judged batch; blocks while storage is slower than the detector."""
+    def put(self, judged: Callable[[], list[Judged]]) -> None:
+        """Hand over what makes a judged batch (called in the recorder's thread); blocks while storage is slower."""
         self._queue.put(judged)
 
     def tell(self, told: Told) -> bool:
@@ -149,8 +149,8 @@ class Recorder:
                     self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges))
             case (Portrait() as portrait, bytes() as jpeg):
                 self._keep(lambda: self._hang(portrait, jpeg))
-            case list():
-                self._record(item)
+            case _:
+                self._record(item())
 
     def _record(self, batch: Sequence[Judged]) -> None:
         batch = [self._illustrate(judged) for judged in batch]

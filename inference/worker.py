@@ -10,10 +10,12 @@ that have arrived, and nothing piles up behind it.
 
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,10 @@ from numpy.typing import NDArray
 
 from inference.batching import Batcher
 from inference.config import JudgeConfig, WorkerConfig
-from inference.engine import Engine, Judgement
+from inference.engine import Engine, Judgement, choose_device
 from inference.job import Job
 from inference.judge import Standard, judge, unknown
+from inference.lanes import Lanes
 from inference.link import Link
 from inference.recorder import Judged, Recorded, Recorder
 from inference.serving import Serving
@@ -40,6 +43,9 @@ from storage.workers import Workers
 STUCK_S = 60.0
 """A batch that takes longer than this means a hung device: the worker ends itself, so that its frames go elsewhere."""
 DRAIN_S = 5.0
+_STEPS = 3  # batches received, prepared and being written while others are judged
+SWITCH_S = 0.0005
+"""How long another thread may keep the interpreter while the detector wants it; Python's 5 ms would stall it often."""
 
 log = structlog.get_logger()
 
@@ -67,6 +73,7 @@ def serve(
         IngestError: the endpoint cannot be bound.
         EngineError: the asked device does not exist.
     """
+    sys.setswitchinterval(SWITCH_S)
     worker = Worker(config, endpoint=endpoint, lines=lines, storage=storage, keys=keys)
     worker.run(stop)
     return 0
@@ -105,15 +112,16 @@ class Worker:
         )
         self._batcher: Batcher[str, Job] = Batcher(max_batch=config.max_batch)
         self._arrived = threading.Condition()
+        cores = config.threads or len(os.sched_getaffinity(0))
+        self._lanes = Lanes(cores, single=choose_device(config.device).type != "cpu")
         self._prepared: queue.Queue[_Prepared | None] = queue.Queue(1)
         self._draining = False
-        self._busy_since: float | None = None
         self._judged = 0
         self._link = Link(
             endpoint=endpoint,
             keys=keys,
             worker=self._name,
-            max_batch=config.max_batch,
+            ahead=(_STEPS + self._lanes.count) * config.max_batch,
             serves=self._serving.knows,
             wanted=self._wanted,
             frame=self._receive,
@@ -126,17 +134,19 @@ class Worker:
         self._recorder.start()
         steps = [
             threading.Thread(target=self._prepare, name="prepare", daemon=True),
-            threading.Thread(target=self._compute, name="compute", daemon=True),
-            threading.Thread(target=self._watchdog, name="watchdog", daemon=True),
+            *(
+                threading.Thread(target=self._compute, args=(lane,), name=f"compute {lane}", daemon=True)
+                for lane in range(self._lanes.count)
+            ),
         ]
-        for step in steps:
+        for step in (*steps, threading.Thread(target=self._watchdog, name="watchdog", daemon=True)):
             step.start()
         log.info("worker ready", worker=self._name, models=sorted(set(self._models.values())))
         self._link.serve(stop)
         with self._arrived:
             self._draining = True
             self._arrived.notify_all()
-        for step in steps[:2]:
+        for step in steps:
             step.join(DRAIN_S)
         self._recorder.stop(patience_s=DRAIN_S)
         self._serving.stop()
@@ -162,7 +172,8 @@ class Worker:
             with self._arrived:
                 while not len(self._batcher):
                     if self._draining:
-                        self._prepared.put(None)
+                        for _ in range(self._lanes.count):
+                            self._prepared.put(None)
                         return
                     self._arrived.wait(1.0)
                 taken = self._batcher.take(time.monotonic())
@@ -192,36 +203,35 @@ class Worker:
 
     def _refuse(self, jobs: Sequence[Job], reason: str) -> None:
         if jobs:
-            now = time.time_ns()
-            self._recorder.put(
-                [Judged(job, unknown(job, reason=reason, worker=self._config.name, wall_ns=now)) for job in jobs]
-            )
+            now, name = time.time_ns(), self._config.name
+            judged = [Judged(job, unknown(job, reason=reason, worker=name, wall_ns=now)) for job in jobs]
+            self._recorder.put(lambda: judged)
 
     def _retry(self, job: Job) -> None:
         header = job.header
         span = [(header.seq, header.seq)]
         self._link.acknowledge(Recorded(job.peer, header.line, header.run, span), retry=True)
 
-    # compute's thread
+    # compute's threads
 
-    def _compute(self) -> None:
+    def _compute(self, lane: int) -> None:
         while (prepared := self._prepared.get()) is not None:
-            self._busy_since = started = time.monotonic()
+            started = time.monotonic()
             try:
-                judgement = prepared.engine.judge(prepared.pixels)
+                with self._lanes.enter(lane) as threads:
+                    judgement = prepared.engine.judge(prepared.pixels, threads=threads)
             except Exception:  # whatever a detector throws, its frames are unknown and the line goes on
                 log.exception("detector failed", model=prepared.engine.ref, frames=len(prepared.jobs))
                 self._refuse([job for job, _ in prepared.jobs], "detector failed")
                 continue
-            finally:
-                self._busy_since = None
             with self._arrived:
                 self._batcher.observe(prepared.key, len(prepared.jobs), time.monotonic() - started)
-            self._judged += len(prepared.jobs)
-            self._recorder.put(self._verdicts(prepared, judgement))
+                self._judged += len(prepared.jobs)
+            self._recorder.put(partial(self._verdicts, prepared, judgement, time.time_ns()))
 
-    def _verdicts(self, prepared: _Prepared, judgement: Judgement) -> list[Judged]:
-        now, name = time.time_ns(), self._config.name
+    def _verdicts(self, prepared: _Prepared, judgement: Judgement, now: int) -> list[Judged]:
+        """Runs in the recorder's thread: the detector goes on with the next batch meanwhile."""
+        name = self._config.name
         return [
             Judged(
                 job,
@@ -250,7 +260,6 @@ class Worker:
     def _watchdog(self) -> None:
         while not self._draining:
             time.sleep(1.0)
-            since = self._busy_since
-            if since is not None and time.monotonic() - since > STUCK_S:
+            if self._lanes.longest() > STUCK_S:
                 log.critical("detector hangs: worker ends itself", worker=self._name, seconds=STUCK_S)
                 os._exit(70)  # a hung device cannot be joined; the supervisor starts a fresh process
