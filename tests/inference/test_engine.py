@@ -233,6 +233,7 @@ def test_an_engine_judges_as_the_detector_it_was_saved_from(padim: tuple[Padim, 
     np.testing.assert_array_equal(judgement.maps, expected.maps.numpy())
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_judges_as_the_cpu_does(padim: tuple[Padim, Bundle]) -> None:
     one, other = (Engine(padim[1], device=device).judge(pictures(3)) for device in ("cpu", "cuda"))
