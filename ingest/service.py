@@ -17,6 +17,7 @@ from ingest.ledger import Ledger
 from ingest.publisher import Publisher
 from ingest.sources import open_source
 from ingest.sources.base import Grab, Source
+from ingest.sources.urls import redacted
 from ingest.workerlink import View
 
 DEFAULT_DEADLINE_MS = 2000
@@ -54,7 +55,7 @@ def capture(
         halt = threading.Event()
         server = threading.Thread(target=publisher.run, kwargs={"stop": halt}, name="publisher")
         server.start()
-        log.info("capturing", line=config.id, run=run, source=_public(config.source), policy=config.policy)
+        log.info("capturing", line=config.id, run=run, source=redacted(config.source), policy=config.policy)
         try:
             _await_worker(publisher, stop)
             captured = _grab_all(source, config, run=run, publisher=publisher, journal=counted, stop=stop)
@@ -175,9 +176,3 @@ def _closing_on(stop: threading.Event, source: Source) -> Iterator[None]:
     finally:
         done.set()
         thread.join(2.0)
-
-
-def _public(url: str) -> str:
-    """A source's URL without its password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else url

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
+from ingest.sources.urls import redacted
 from linewatch.config import Config
 from linewatch.datafolder import claim
 from linewatch.errors import ConfigError
@@ -132,11 +133,5 @@ def _print_lines(config: Config) -> None:
             model = registry.resolve(line.model).ref
         except BundleError:
             model = f"{line.model}: not there yet, frames will be unknown"
-        rows.append((line.id, _public(line.source), line.policy, model, line.false_alarms))
+        rows.append((line.id, redacted(line.source), line.policy, model, line.false_alarms))
     print_table(("line", "source", "policy", "model", "false alarms"), rows)
-
-
-def _public(source: str) -> str:
-    """A source's address without its password."""
-    scheme, separator, rest = source.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else source

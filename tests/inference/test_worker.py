@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import pytest
 
@@ -138,6 +139,32 @@ def test_a_detector_that_throws_or_answers_nan_never_passes_a_frame(site, tmp_pa
         monkeypatch.undo()
     state = state_of(site)
     assert (state.captured, state.unknown, state.passed, state.open) == (6, 6, 0, 0)
+
+
+def test_the_freshest_frame_wins_and_the_others_are_counted(site):
+    with working(site, max_batch=1, threads=1) as endpoint:
+        source = "synthetic:belt?fps=300&size=96x96&defect_every=0&frames=300"
+        assert run_capture(site, endpoint, source, policy="latest") == 0
+    state = state_of(site)
+    assert (state.captured, state.open) == (300, 0)
+    assert state.skipped > 50
+    assert state.passed + state.rejected + state.unknown == 300 - state.skipped
+
+
+@pytest.mark.parametrize(("level", "reason"), [(120, "frozen"), (2, "dark")])
+def test_a_camera_that_shows_nothing_new_or_nothing_at_all_passes_nothing(site, tmp_path, level, reason):
+    writer = cv2.VideoWriter(str(tmp_path / "still.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (96, 96))
+    for _ in range(40):
+        writer.write(np.full((96, 96, 3), level, np.uint8))
+    writer.release()
+    with working(site) as endpoint:
+        run_capture(site, endpoint, tmp_path / "still.avi", frozen_after_s=0.5)
+    state = state_of(site)
+    assert (state.captured, state.open) == (40, 0)
+    reasons = [v.reason for _, v in VerdictStream(connect(site)).latest(100)]
+    assert reasons.count(reason) >= 25
+    if reason == "dark":
+        assert state.passed == 0
 
 
 def test_a_promoted_version_takes_over_while_frames_keep_coming(site):
