@@ -72,7 +72,9 @@ def measure(folder: Path, *, weights: str, rounds: int, seconds: float) -> dict[
         alone = measure_bare(model, seconds)
         with running(full):
             whole = measure_throughput(load(full), seconds)
-        throughput.append({"bare_fps": alone, "whole_fps": whole, "ratio": whole / alone})
+        bare_fps, lanes_fps = alone["fps"], alone["lanes_fps"]
+        entry = {"bare_fps": bare_fps, "lanes_fps": lanes_fps, "whole_fps": whole}
+        throughput.append({**entry, "ratio": whole / bare_fps, "ratio_lanes": whole / lanes_fps})
         said = ", ".join(f"{key} {value:.2f}" for key, value in throughput[-1].items())
         print(f"round {number + 1}: {said}", flush=True)
     half = statistics.median(entry["whole_fps"] for entry in throughput) / 2
