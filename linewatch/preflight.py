@@ -136,7 +136,8 @@ def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding
     """A model sees what it was fitted on only if the line cuts the picture the same way."""
     fitted = Preprocessing.model_validate(bundle.manifest.preprocessing)
     for name, of_model, of_line in (("roi", fitted.roi, line.roi), ("mask", fitted.mask, line.mask)):
-        if of_model != of_line:
+        cropped_before = name == "roi" and of_model is None  # fitted on pictures of the region itself
+        if of_model != of_line and not cropped_before:
             yield bad(
                 subject,
                 f"was fitted with {name} {_plain(of_model)}, the line has {_plain(of_line)}",

@@ -40,6 +40,9 @@ def fit(
     roi: Annotated[
         str | None, typer.Option(metavar="x0,y0,x1,y1", help="Region of interest in pixels of the picture.")
     ] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="x,y,x,y,x,y…", help="Polygon in pixels; what lies outside is not judged.")
+    ] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Everything random derives from it.", min=0)] = 0,
     settings: Annotated[
@@ -63,7 +66,7 @@ def fit(
     options = _options(settings or [])
     if backbone is not None:
         options["backbone"] = backbone
-    preprocessing = _preprocessing(image_size, resample, roi)
+    preprocessing = _preprocessing(image_size, resample, roi, mask)
     try:
         made = recipe(
             detector, options, preprocessing=preprocessing, weights=_weights(weights), seed=seed, device=device
@@ -192,7 +195,9 @@ def _options(settings: list[str]) -> dict[str, Any]:
     return options
 
 
-def _preprocessing(image_size: str, resample: Literal["area", "linear", "cubic"], roi: str | None) -> "Preprocessing":
+def _preprocessing(
+    image_size: str, resample: Literal["area", "linear", "cubic"], roi: str | None, mask: str | None
+) -> "Preprocessing":
     from pydantic import ValidationError  # noqa: PLC0415 - not needed for --help
 
     from ingest.preprocess import Preprocessing  # noqa: PLC0415 - brings OpenCV
@@ -202,12 +207,18 @@ def _preprocessing(image_size: str, resample: Literal["area", "linear", "cubic"]
     corners = None if roi is None else _whole_numbers(roi, "--roi", "100,40,900,640")
     if len(sides) > 2 or (corners is not None and len(corners) != 4):
         raise typer.BadParameter("--image-size is one number or WxH, and --roi is four numbers x0,y0,x1,y1")
+    numbers = [] if mask is None else _whole_numbers(mask, "--mask", "10,10,300,10,300,200")
+    if len(numbers) % 2:
+        raise typer.BadParameter(f"--mask has {len(numbers)} numbers: it is pairs x,y,x,y,x,y…")
+    polygon = None if mask is None else list(zip(numbers[::2], numbers[1::2], strict=True))
+    regions = {"roi": corners, "mask": polygon}
     try:
-        return Preprocessing.model_validate({"size": (width, height), "resample": resample, "roi": corners})
+        return Preprocessing.model_validate({"size": (width, height), "resample": resample, **regions})
     except ValidationError as exc:
         first = exc.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"{'--image-size' if 'size' in first['loc'] else '--roi'}: {said}") from exc
+        option = "--image-size" if "size" in first["loc"] else "--mask" if "mask" in said else "--roi"
+        raise typer.BadParameter(f"{option}: {said}") from exc
 
 
 def _whole_numbers(text: str, option: str, example: str) -> list[int]:

@@ -11,6 +11,7 @@ import zmq
 
 from ingest import publisher as publishing
 from ingest import wire
+from ingest.errors import IngestError
 from ingest.frame import Frame
 from ingest.journal import RunJournal
 from ingest.ledger import Ledger
@@ -196,6 +197,20 @@ def test_a_killed_run_is_closed_by_the_next_one(endpoints, tmp_path, monkeypatch
             time.sleep(0.02)
         assert not old.path.exists()
     worker.close()
+
+
+def test_views_and_models_must_agree_on_what_is_looked_at():
+    corner, triangle = (0, 0, 10, 10), ((0, 0), (9, 0), (0, 9))
+    assert View(roi=corner).apply(SIZE).roi == corner  # fitted on pictures of the region itself
+    assert View(mask=triangle).apply(SIZE.model_copy(update={"mask": triangle})).mask == triangle
+    for view, wanted in (
+        (View(), {"roi": corner}),
+        (View(roi=(0, 0, 9, 9)), {"roi": corner}),
+        (View(mask=triangle), {}),
+        (View(), {"mask": triangle}),
+    ):
+        with pytest.raises(IngestError, match="is not the one its model was fitted with"):
+            view.apply(SIZE.model_copy(update=wanted))
 
 
 def test_a_model_fitted_on_another_region_judges_nothing(endpoints, tmp_path):

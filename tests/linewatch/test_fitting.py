@@ -157,6 +157,8 @@ def test_weights_are_added_and_listed(
         (["--image-size", "8x8x8"], "--image-size is one number or WxH"),
         (["--roi", "1,2,3"], "four numbers"),
         (["--roi", "50,0,10,20"], "0 <= x0 < x1"),
+        (["--mask", "1,2,3"], "pairs"),
+        (["--mask", "1,2,3,4"], "at least 3"),
         (["--false-alarms", "1 per 8h"], "state fps"),
         (["--false-alarms", "often"], "not understood"),
         (["--detector", "oracle"], "no detector 'oracle'"),
