@@ -59,7 +59,8 @@ class Publisher:
         self._beat_due = float("-inf")
         self._ending: Literal["no", "drain", "now"] = "no"
         self._source_ended = False
-        self._old = list(leftovers(journal, line=line))
+        # Our own run has a journal too: it is being counted, not left over.
+        self._old = [left for left in leftovers(journal, line=line) if left.run != run]
         self._old_due = time.monotonic() + LEFTOVER_GRACE_S
         self.ready = threading.Event()
         """Set once a worker has been heard of."""

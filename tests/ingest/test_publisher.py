@@ -199,6 +199,18 @@ def test_a_killed_run_is_closed_by_the_next_one(endpoints, tmp_path, monkeypatch
     worker.close()
 
 
+def test_the_count_of_the_run_under_way_is_left_alone(endpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "LEFTOVER_GRACE_S", 0.1)
+    worker = StandInWorker(endpoints[0], "w0-1")
+    with RunJournal(tmp_path / "journal", line="cam", run=RUN) as counted:
+        with publishing_to(endpoints[0], tmp_path=tmp_path):
+            worker.hear("beat")
+            worker.grant(8)
+            assert worker.hear("gap", timeout=1.0) is None
+        assert counted.path.exists()
+    worker.close()
+
+
 def test_views_and_models_must_agree_on_what_is_looked_at():
     corner, triangle = (0, 0, 10, 10), ((0, 0), (9, 0), (0, 9))
     assert View(roi=corner).apply(SIZE).roi == corner  # fitted on pictures of the region itself
