@@ -14,7 +14,9 @@ import pytest
 
 from inference import serving, worker
 from inference.config import JudgeConfig, WorkerConfig
+from ingest import service
 from ingest.config import CaptureConfig
+from ingest.journal import leftovers
 from ingest.service import capture
 from storage.config import StorageConfig
 from storage.lines import Lines
@@ -214,7 +216,7 @@ def test_verdicts_wait_for_redis_and_none_is_lost(site, tmp_path):
             server.stop()
 
 
-def test_tcp_needs_a_key_that_is_allowed(site, tmp_path):
+def test_tcp_needs_a_key_that_is_allowed(site, tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -230,7 +232,9 @@ def test_tcp_needs_a_key_that_is_allowed(site, tmp_path):
         shutil.copy(site.data / "keys" / "worker.key", keys)
         stop = threading.Event()
         threading.Timer(2.0, stop.set).start()
+        monkeypatch.setattr(service, "START_PATIENCE_S", 0.2)
         assert run_capture(stranger, endpoint, folder, stop) == 1
+        assert [left.next_seq for left in leftovers(stranger.data / "journal", line="cam")] == [3]
     assert state_of(site).captured == 3
 
 
