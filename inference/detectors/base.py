@@ -6,7 +6,8 @@ anomaly map, `C` channels, `d` dimensions after reduction, `N` images in the tra
 A detector is a `torch.nn.Module` that learns from good images only and obeys:
 
 - **Alone.** The score of an image does not depend on the other images of its batch (to 1e-4 relative).
-- **Streaming.** `fit` reads its data as a stream; for statistical detectors memory does not grow with N.
+- **Streaming.** `fit` reads its data as a stream or piece by piece; but for galleries (`streaming` is false), memory
+  does not grow with N.
 - **Repeatable.** The same seed gives the same model on the same machine.
 - **Sealed.** All it has learned is in `state_dict`, and survives a bundle round trip bit for bit. `settings` rebuilds
   the empty module.
@@ -16,9 +17,10 @@ One contract test runs over every detector of the table in `inference/detectors/
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -48,12 +50,36 @@ class Settings(BaseModel):
     seed: int = 0
     """Everything random in the model derives from it."""
 
+    paper_profile: ClassVar[Mapping[str, Any]] = {}
+    """What the paper's setting changes in the defaults, `image_size` among it. The defaults finish on two cores."""
 
-Batches = Callable[[], Iterable[Tensor]]
-"""Starts a pass over the training images: batches `[B, 3, H, W]` float32 in [0, 1], RGB. Called once per epoch."""
 
-Progress = Callable[[int, int], None]
-"""Called with images done and images in total (0: as many as the batches hold)."""
+class TrainingImages(Protocol):
+    """Good images to learn from: `[B, 3, H, W]` float32 in [0, 1], RGB, on the detector's device.
+
+    Attributes:
+        fingerprint: names what the images show and how they were prepared: equal ones give equal features.
+    """
+
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """How many there are; of files, as far as is known before all were read."""
+        ...
+
+    def stream(self) -> Iterator[Tensor]:
+        """One pass over all images in batches; each pass in another order, which follows from the seed."""
+        ...
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The images of these numbers, 0 to `len - 1`; the same number is always the same image."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how far the work is, in images: `total` 0 means as many as there are; `note` is shown beside the bar."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
 
 
 class Detector(nn.Module, ABC):
@@ -62,15 +88,16 @@ class Detector(nn.Module, ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     pixel_maps: ClassVar[bool] = True
+    streaming: ClassVar[bool] = True
     settings_class: ClassVar[type[Settings]] = Settings
     settings: Settings
 
     @abstractmethod
-    def fit(self, batches: Batches, progress: Progress) -> None:
+    def fit(self, images: TrainingImages, progress: Progress) -> None:
         """Learn what normal looks like.
 
         Args:
-            batches: starts a pass over the good images.
+            images: the good images.
             progress: told how far the work is.
 
         Raises:
@@ -86,6 +113,9 @@ class Detector(nn.Module, ABC):
         return sum(t.numel() for t in [*self.parameters(), *self.buffers()])
 
 
-def chunks(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Cut a batch into pieces of at most `size` images, to bound memory."""
-    yield from torch.split(images, size)
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let what is initialised inside follow from `seed`, and leave torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
