@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from inference.detectors.backbones import Backbone, BackboneName
-from inference.detectors.base import Batches, Detection, Detector, Progress, Settings
+from inference.detectors.base import Detection, Detector, Progress, Settings, TrainingImages
 from inference.detectors.gaussians import Gaussians, Moments
 from inference.detectors.maps import Interpolation, MapMaker
 from inference.errors import FitError, InferenceError
@@ -129,7 +129,7 @@ class Padim(Detector):
             self.chosen = self.channels
 
     @torch.no_grad()
-    def fit(self, batches: Batches, progress: Progress) -> None:
+    def fit(self, images: TrainingImages, progress: Progress) -> None:
         """Estimate mean and covariance of every cell in one pass.
 
         Raises:
@@ -139,8 +139,8 @@ class Padim(Detector):
         self.backbone.require_weights()
         cells, d = self.gaussians.mean.shape
         moments = Moments(cells, d, self.gaussians.mean.device)
-        for images in batches():
-            moments.update(self.embed(images.to(self.gaussians.mean.device)))
+        for batch in images.stream():
+            moments.update(self.embed(batch))
             progress(moments.count, 0)  # how many will come is the caller's knowledge
         if moments.count < 2:
             raise FitError(f"PaDiM needs at least 2 good images, got {moments.count}: add images")

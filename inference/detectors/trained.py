@@ -133,9 +133,9 @@ class _Run:
         self.seed, self.batch = settings.seed, min(settings.batch, len(samples))
         self.steps = max(1, len(samples) // self.batch)  # a short last batch would weigh its samples more
         self.optimizer = detector.optimizer()
-        self.checkpoint = Checkpoint(
-            training.checkpoint, f"{detector.name} {settings.model_dump_json()} {images.fingerprint} {len(samples)}"
-        )
+        weights = [module.sha256 for module in detector.modules() if isinstance(module, Backbone)]
+        about = f"{detector.name} {settings.model_dump_json()} {weights} {images.fingerprint} {len(samples)}"
+        self.checkpoint = Checkpoint(training.checkpoint, about)
         self.epochs = settings.epochs
         self.step = 0
         self.smooth: float | None = None  # running mean of the loss, for people

@@ -3,9 +3,9 @@
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,11 +18,12 @@ from inference.calibration import Calibration
 from inference.detectors import detector_class
 from inference.detectors.backbones import Backbone
 from inference.detectors.base import Detector, Settings
+from inference.detectors.trained import TrainedDetector, Training
 from inference.engine import choose_device, save_detector
 from inference.errors import FitError
 from inference.training.calibrate import from_scores
 from inference.training.datasets import GoodImages, good_images
-from inference.training.images import Images, groups, to_batch, training_batches
+from inference.training.images import Images, SpooledImages, TensorImages, groups, to_batch
 from inference.training.report import Report, silent
 from inference.weights import load_backbone_weights
 from ingest.preprocess import RGB, Preprocessing
@@ -34,6 +35,8 @@ HELD_OUT = 0.2
 """Share of the images held out when fitting five times more would take too long, and of every video."""
 REFERENCES = 16
 """Calibration images kept in the bundle, for the gate that compares engines."""
+
+Profile = Literal["quick", "paper"]
 
 log = structlog.get_logger()
 
@@ -49,6 +52,7 @@ class Recipe:
         weights: backbone weights: a file, `random`, or None for the local store.
         device: torch device to fit on.
         batch: images taken in at once.
+        training: how a detector that trains by gradients is trained.
     """
 
     detector: str
@@ -57,6 +61,7 @@ class Recipe:
     weights: str | None
     device: torch.device
     batch: int = 8
+    training: Training = Training()
 
     def build(self) -> Detector:
         """Make the empty detector, with its backbone's weights.
@@ -70,11 +75,34 @@ class Recipe:
                 load_backbone_weights(module, self.weights, seed=self.settings.seed)
         return detector.to(self.device)
 
-    def fit(self, detector: Detector, images: Images, what: str, report: Report) -> Detector:
-        """Let an empty detector learn."""
-        start = training_batches(images, size=self.batch, seed=self.settings.seed, device=self.device)
-        # A detector that streams does not know how many images will come; one that trains counts its epochs.
-        detector.fit(start, lambda done, total: report(what, done, total or len(images)))
+    def fit(self, detector: Detector, images: Images, what: str, report: Report, fingerprint: str = "") -> Detector:
+        """Let an empty detector learn.
+
+        Args:
+            detector: empty, with its backbone's weights.
+            images: the good images; `fingerprint` names their content, for what may be kept of them on disk.
+            what: said to `report`.
+            report: told how far the work is.
+            fingerprint: empty: nothing is kept on disk.
+        """
+
+        def progress(done: int, total: int, note: str = "", /) -> None:
+            # A detector that streams does not know how many images will come; one that trains counts its epochs.
+            report(what, done, total or len(images), note)
+
+        trained = isinstance(detector, TrainedDetector)
+        tensors = TensorImages(
+            SpooledImages.copy(images) if trained else images,  # decoded once for all epochs
+            fingerprint=f"{fingerprint} {len(images)} {self.preprocessing.model_dump_json()}",
+            size=self.batch,
+            seed=self.settings.seed,
+            device=self.device,
+        )
+        if isinstance(detector, TrainedDetector):
+            training = self.training if fingerprint else replace(self.training, features=None, checkpoint=None)
+            detector.fit(tensors, progress, training=training)
+        else:
+            detector.fit(tensors, progress)
         return detector.eval()
 
     @torch.inference_mode()
@@ -93,22 +121,26 @@ def recipe(
     detector: str,
     options: Mapping[str, Any],
     *,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None = None,
     weights: str | None = None,
     seed: int = 0,
     device: str = "auto",
     batch: int = 8,
+    profile: Profile | None = None,
+    training: Training | None = None,
 ) -> Recipe:
     """Check what was asked for before any work is done.
 
     Args:
         detector: its name.
         options: hyper-parameters other than `image_size` and `seed`.
-        preprocessing: how pictures become its input.
+        preprocessing: how pictures become its input; None: resized to what the profile asks for.
         weights: a file, `random`, or None for the local store.
         seed: everything random derives from it.
         device: `auto`, `cpu`, `cuda`, …
         batch: images taken in at once.
+        profile: `paper`: as published; `quick`: what two cores finish in minutes; None: quick on a CPU.
+        training: how a detector that trains by gradients is trained.
 
     Raises:
         InferenceError: no such detector.
@@ -116,14 +148,23 @@ def recipe(
         ValueError: one line naming the option that is wrong.
     """
     cls = detector_class(detector).settings_class
+    chosen = choose_device(device)
+    wanted = dict(cls.paper_profile) if (profile or default_profile(chosen)) == "paper" else {}
+    size = wanted.pop("image_size", cls.model_fields["image_size"].default)
+    preprocessing = preprocessing or Preprocessing(size=size)
     for name, mend in (("image_size", "--image-size"), ("seed", "--seed")):
         if name in options:
             raise ValueError(f"{name} has an option of its own: {mend}")
     try:
-        settings = cls.model_validate({**options, "image_size": preprocessing.size, "seed": seed})
+        settings = cls.model_validate({**wanted, **options, "image_size": preprocessing.size, "seed": seed})
     except ValidationError as exc:
         raise ValueError(_first_complaint(exc, cls, detector)) from exc
-    return Recipe(detector, settings, preprocessing, weights, choose_device(device), batch)
+    return Recipe(detector, settings, preprocessing, weights, chosen, batch, training or Training())
+
+
+def default_profile(device: torch.device) -> Profile:
+    """`quick` on a CPU, where the papers' settings would take days."""
+    return "quick" if device.type == "cpu" else "paper"
 
 
 def fit_model(
@@ -177,12 +218,12 @@ def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Ca
     empty = made.build()
     if good.calibration is not None:
         train, held_out = good.train, good.calibration
-    elif good.video or "epochs" in type(made.settings).model_fields:
+    elif good.video or isinstance(empty, TrainedDetector):
         train, held_out = _hold_out(made, good)
     else:
         detector = made.fit(copy.deepcopy(empty), good.train, "fitting", report)
         return detector, _cross(made, empty, good.train, report), good.train, len(good.train)
-    detector = made.fit(empty, train, "fitting", report)
+    detector = made.fit(empty, train, "fitting", report, f"{good.fingerprint} {made.settings.seed}")
     scores = made.scores(detector, held_out, "calibrating", report)
     return detector, from_scores(scores, video=good.video), held_out, len(train)
 

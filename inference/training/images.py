@@ -19,7 +19,6 @@ import structlog
 import torch
 from torch import Tensor
 
-from inference.detectors.base import Batches
 from inference.errors import DataError
 from ingest.errors import ImageError
 from ingest.pictures import read_picture
@@ -165,6 +164,28 @@ class SpooledImages:
             seen.add(name, reason)
         return cls(spool, (height, width, 3), range(kept)), content.hexdigest()
 
+    @classmethod
+    def copy(cls, images: "Images") -> "Images":
+        """Decode pictures once that will be read many times; spooled ones are as they should be.
+
+        Raises:
+            DataError: too many cannot be used, or the temporary folder is full.
+        """
+        if isinstance(images, SpooledImages):
+            return images
+        spool, kept, shape = _Spool(), 0, (0, 0, 0)
+        for picture in images:
+            try:
+                spool.file.write(picture.tobytes())
+            except OSError as exc:
+                raise DataError(
+                    f"no room in {tempfile.gettempdir()} for {len(images)} images of {picture.shape[1]}x"
+                    f"{picture.shape[0]}: point TMPDIR elsewhere"
+                ) from exc
+            kept, shape = kept + 1, picture.shape
+        spool.file.flush()
+        return cls(spool, shape, range(kept))
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -201,12 +222,24 @@ def to_batch(pictures: RGB) -> Tensor:
     return torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def training_batches(images: Images, *, size: int, seed: int, device: torch.device) -> Batches:
-    """Passes over the images, each in another order that follows from the seed: gradient steps want mixed batches."""
-    rng = np.random.default_rng(seed)
+class TensorImages:
+    """Prepared pictures as tensors on a device, as `inference.detectors.base.TrainingImages` has them."""
 
-    def start() -> Iterator[Tensor]:
-        for group in groups(images.select(rng.permutation(len(images)).tolist()), size):
-            yield to_batch(group).to(device)
+    def __init__(self, images: Images, *, fingerprint: str, size: int, seed: int, device: torch.device) -> None:
+        """Take pictures, batches of `size` of them, in orders that follow from `seed`."""
+        self.fingerprint = fingerprint
+        self._images, self._size, self._device = images, size, device
+        self._orders = np.random.default_rng(seed)
 
-    return start
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def stream(self) -> Iterator[Tensor]:
+        """One pass; gradient steps and running statistics want mixed batches, so each has another order."""
+        order = self._orders.permutation(len(self._images)).tolist()
+        for group in groups(self._images.select(order), self._size):
+            yield to_batch(group).to(self._device)
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The images of these numbers."""
+        return to_batch(np.stack(list(self._images.select(numbers)))).to(self._device)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from inference.errors import DataError
 from inference.training.datasets import TestSet, calibration_images, fingerprint, good_images
-from inference.training.images import SpooledImages, ahead, groups, training_batches
+from inference.training.images import SpooledImages, TensorImages, ahead, groups
 from ingest.preprocess import Preprocessing, prepare
 from ingest.sources.base import Grab
 
@@ -160,18 +160,22 @@ def test_calibration_on_train_or_test_by_mistake_is_refused(root: Path) -> None:
 
 def test_batches_are_those_of_serving_scaled_to_one(root: Path) -> None:
     images = good_images(str(root), SMALL).train
-    start = training_batches(images, size=5, seed=0, device=torch.device("cpu"))
-    first = list(start())
+    tensors = TensorImages(images, fingerprint="f", size=5, seed=0, device=torch.device("cpu"))
+    first = list(tensors.stream())
     assert [tuple(b.shape) for b in first] == [(5, 3, 24, 32), (5, 3, 24, 32), (2, 3, 24, 32)]
     assert first[0].dtype == torch.float32
     levels = sorted(round(float(v) * 255) for b in first for v in b[:, 0, 0, 0])
     assert levels == [10 * i for i in range(12)]
+    taken = tensors.take([3, 1])
+    assert taken.shape == (2, 3, 24, 32)
+    assert [round(float(v) * 255) for v in taken[:, 0, 0, 0]] == [30, 10]
 
 
 def test_batches_are_shuffled_anew_in_each_pass_and_repeatable(root: Path) -> None:
     def orders() -> list[list[float]]:
-        start = training_batches(good_images(str(root), SMALL).train, size=4, seed=3, device=torch.device("cpu"))
-        return [[float(v) for b in start() for v in b[:, 0, 0, 0]] for _ in range(2)]
+        images = good_images(str(root), SMALL).train
+        tensors = TensorImages(images, fingerprint="f", size=4, seed=3, device=torch.device("cpu"))
+        return [[float(v) for b in tensors.stream() for v in b[:, 0, 0, 0]] for _ in range(2)]
 
     first, second = orders()
     assert first != second

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from inference import detectors
 from inference.calibration import Calibration
-from inference.detectors.base import Batches, Detection, Detector, Progress, Settings
+from inference.detectors.base import Detection, Detector, Progress, Settings, TrainingImages
 from inference.detectors.padim import Padim, PadimSettings
 from inference.engine import Engine, choose_device, load_detector, save_detector
 from inference.errors import EngineError
 from inference.weights import load_backbone_weights
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
+from tests.inference.tensors import Tensors
 
 SIZE = (48, 32)  # width, height
 
@@ -39,7 +40,7 @@ class Brightness(Detector):
         self.settings = settings
         self.register_buffer("scale", torch.ones(1))
 
-    def fit(self, batches: Batches, progress: Progress) -> None:
+    def fit(self, images: TrainingImages, progress: Progress) -> None:
         """Nothing to learn."""
 
     def forward(self, images: Tensor) -> Detection:
@@ -209,7 +210,7 @@ def padim(tmp_path: Path) -> tuple[Padim, Bundle]:
     detector = Padim(PadimSettings(image_size=SIZE, dimensions=12))
     with capture_logs():
         load_backbone_weights(detector.backbone, "random")
-    detector.fit(lambda: images.split(8), lambda _done, _total: None)
+    detector.fit(Tensors(images, 8), lambda _done, _total, _note="": None)
     bundle = save_detector(
         Registry(tmp_path / "models"),
         "model",

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from inference.calibration import Calibration
-from inference.detectors.base import Batches, Detection, Detector, Progress, Settings
+from inference.detectors.base import Detection, Detector, Progress, Settings, TrainingImages
 from inference.engine import Engine
+from inference.detectors.trained import Samples, TrainedDetector, TrainedSettings, Training
 from inference.errors import DataError, FitError
 from inference.training import fit as fitting
 from inference.training.calibrate import calibrate, from_scores
@@ -39,26 +40,42 @@ class Mean(Detector):
         width, height = settings.image_size
         self.register_buffer("mean", torch.zeros(3, height, width))
 
-    def fit(self, batches: Batches, progress: Progress) -> None:
-        pictures = torch.cat(list(batches()))
-        if len(pictures) < 2:
+    def fit(self, images: TrainingImages, progress: Progress) -> None:
+        taken = torch.cat(list(images.stream()))
+        if len(taken) < 2:
             raise FitError("too few")
-        self.get_buffer("mean").copy_(pictures.mean(0))
-        self.fits.append(len(pictures))
-        progress(len(pictures), 0)
+        self.get_buffer("mean").copy_(taken.mean(0))
+        self.fits.append(len(taken))
+        progress(len(taken), 0)
 
     def forward(self, images: torch.Tensor) -> Detection:
         maps = (images - self.get_buffer("mean")).abs().mean(1)
         return Detection(maps=maps, scores=maps.mean((1, 2)))
 
 
-class EpochSettings(Settings):
+class EpochSettings(TrainedSettings):
     epochs: int = 2
+    batch: int = 4
+    learning_rate: float = 0.1
 
 
-class Trained(Mean):
+class Trained(Mean, TrainedDetector):
     name = "trained"
     settings_class = EpochSettings
+    settings: EpochSettings
+
+    def samples(self, images: TrainingImages, training: Training, progress: Progress) -> Samples:
+        raise NotImplementedError
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+    def loss(self, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
+        raise NotImplementedError
+
+    def fit(self, images: TrainingImages, progress: Progress, *, training: Training | None = None) -> None:
+        assert training is not None
+        super().fit(images, progress)
 
 
 @pytest.fixture

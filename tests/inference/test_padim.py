@@ -14,11 +14,12 @@ from inference.detectors.costs import count_macs
 from inference.detectors.padim import Padim, PadimSettings
 from inference.errors import FitError, InferenceError, WeightsError
 from inference.weights import load_backbone_weights
+from tests.inference.tensors import Tensors
 
 SIZE = (32, 48)  # width, height
 
 
-def ignore(_done: int, _total: int) -> None:
+def ignore(_done: int, _total: int, _note: str = "", /) -> None:
     """Nobody watches the progress."""
 
 
@@ -31,7 +32,7 @@ def fitted(train: Tensor, **settings: object) -> Padim:
     detector = Padim(PadimSettings(image_size=SIZE, **settings))
     with capture_logs():
         load_backbone_weights(detector.backbone, "random")
-        detector.fit(lambda: train.split(5), ignore)
+        detector.fit(Tensors(train, 5), ignore)
     return detector
 
 
@@ -148,7 +149,7 @@ def test_too_few_images_are_refused(count: int) -> None:
     with capture_logs():
         load_backbone_weights(detector.backbone, "random")
     with pytest.raises(FitError, match=f"at least 2 good images, got {count}"):
-        detector.fit(lambda: [images(1, 0)] * count, ignore)
+        detector.fit(Tensors(images(count, 0), 1), ignore)
 
 
 @pytest.mark.parametrize(("count", "warned"), [(2, True), (15, True), (16, False)])
@@ -156,7 +157,7 @@ def test_few_images_are_warned_of(count: int, warned: bool) -> None:
     detector = Padim(PadimSettings(image_size=SIZE, dimensions=4))
     with capture_logs() as logs:
         load_backbone_weights(detector.backbone, "random")
-        detector.fit(lambda: [images(count, 0)], ignore)
+        detector.fit(Tensors(images(count, 0), 99), ignore)
     said = [entry for entry in logs if entry["event"].startswith("few images")]
     assert [entry["images"] for entry in said] == ([count] if warned else [])
 
@@ -166,13 +167,13 @@ def test_progress_counts_images() -> None:
     detector = Padim(PadimSettings(image_size=SIZE, dimensions=4))
     with capture_logs():
         load_backbone_weights(detector.backbone, "random")
-        detector.fit(lambda: images(7, 0).split(3), lambda done, _total: seen.append(done))
+        detector.fit(Tensors(images(7, 0), 3), lambda done, _total, _note="": seen.append(done))
     assert seen == [3, 6, 7]
 
 
 def test_fitting_without_weights_is_refused() -> None:
     with pytest.raises(WeightsError, match="resnet18 has no weights yet"):
-        Padim(PadimSettings(image_size=SIZE)).fit(lambda: [images(4, 0)], ignore)
+        Padim(PadimSettings(image_size=SIZE)).fit(Tensors(images(4, 0)), ignore)
 
 
 def test_images_of_another_size_are_refused() -> None:
