@@ -1,4 +1,4 @@
-"""Pseudo-anomalies: whatever the picture, something changes, it is masked exactly, and it follows from the generator."""
+"""Pseudo-anomalies: something changes in any picture, it is masked exactly, and it follows from the generator."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_a_scar_is_small_and_no_longer_than_it_may_be(seed: int, side: int) -> N
     picture = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
     _, mask = scar(picture, np.random.default_rng(seed))
     rows, columns = np.nonzero(mask)
-    assert np.hypot(np.ptp(rows), np.ptp(columns)) <= np.hypot(16, 25) * side / 256 + 3
+    assert max(np.ptp(rows), np.ptp(columns)) <= np.hypot(16, 25) * side / 256 + 2
     assert mask.sum() < 0.01 * mask.size
 
 
