@@ -81,7 +81,7 @@ def good_images(data: str, preprocessing: Preprocessing, *, every: int = 1, limi
         if (root / "train").is_dir() or (root / "test").is_dir():
             raise DataError(f"{root} has no train/good: put the good images there, or name a folder of good images")
         train = root
-    paths = _at_least_two(pictures_in(train), train)
+    paths = at_least_two(pictures_in(train), train)
     calibration = root / "calibration" / "good"
     return GoodImages(
         train=FolderImages(paths, preprocessing, Unreadable(str(train), len(paths))),
@@ -105,7 +105,7 @@ def calibration_images(root: Path, preprocessing: Preprocessing) -> tuple[Images
                 "or name a folder of them"
             )
         folder = root
-    paths = _at_least_two(pictures_in(folder), folder)
+    paths = at_least_two(pictures_in(folder), folder)
     return FolderImages(paths, preprocessing, Unreadable(str(folder), len(paths))), fingerprint(paths)
 
 
@@ -138,6 +138,37 @@ def fingerprint(paths: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
+def paired_test_images(root: Path) -> tuple[list[TestImage], bool]:
+    """Pair the test images of a folder in MVTec AD's layout with their masks, by name.
+
+    Returns:
+        The images, `good` first, then the kinds of defects by name; and whether there are masks: either every
+        defective image has one or none has.
+
+    Raises:
+        DataError: no good or no defective images, a mask without an image or an image without its mask.
+    """
+    test, truth = root / "test", root / "ground_truth"
+    if not test.is_dir():
+        raise DataError(f"{root} has no test folder: evaluation needs test/good and test/<kind of defect>")
+    kinds = sorted(f.name for f in test.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != "good")
+    pictures = {kind: pictures_in(test / kind) for kind in kinds}
+    good = pictures_in(test / "good") if (test / "good").is_dir() else []
+    if not good:
+        raise DataError(f"{test} has no good images: false alarms cannot be counted without test/good")
+    if not any(pictures.values()):
+        raise DataError(f"{test} has no defective images: put them in test/<kind of defect>")
+    has_masks = truth.is_dir()
+    if has_masks:
+        _refuse_stray_masks(truth, pictures)
+    defective = [
+        TestImage(path, kind, _mask_of(path, truth / kind) if has_masks else None)
+        for kind in kinds
+        for path in pictures[kind]
+    ]
+    return [TestImage(path, "good", None) for path in good] + defective, has_masks
+
+
 class TestSet:
     """Test images with their masks.
 
@@ -154,25 +185,8 @@ class TestSet:
         Raises:
             DataError: no good or no defective images, a mask without an image or an image without its mask.
         """
-        test, truth = root / "test", root / "ground_truth"
-        if not test.is_dir():
-            raise DataError(f"{root} has no test folder: evaluation needs test/good and test/<kind of defect>")
-        kinds = sorted(f.name for f in test.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != "good")
-        pictures = {kind: pictures_in(test / kind) for kind in kinds}
-        good = pictures_in(test / "good") if (test / "good").is_dir() else []
-        if not good:
-            raise DataError(f"{test} has no good images: false alarms cannot be counted without test/good")
-        if not any(pictures.values()):
-            raise DataError(f"{test} has no defective images: put them in test/<kind of defect>")
         self._preprocessing = preprocessing
-        self.has_masks = truth.is_dir()
-        if self.has_masks:
-            _refuse_stray_masks(truth, pictures)
-        self.images = [TestImage(path, "good", None) for path in good] + [
-            TestImage(path, kind, _mask_of(path, truth / kind) if self.has_masks else None)
-            for kind in kinds
-            for path in pictures[kind]
-        ]
+        self.images, self.has_masks = paired_test_images(root)
 
     def __iter__(self) -> Iterator[tuple[TestImage, RGB, Mask]]:
         """Read image after image: what it is, `[h, w, 3]` uint8 RGB and its mask `[h, w]`.
@@ -190,7 +204,7 @@ class TestSet:
             try:
                 picture = read_picture(image.path)
                 if image.mask is not None:
-                    mask = _read_mask(image.mask, picture, self._preprocessing)
+                    mask = _cut(read_mask(image.mask, picture), self._preprocessing)
                 yield image, prepare(picture, self._preprocessing), mask
             except ImageError as exc:
                 raise DataError(f"test image {image.path} cannot be used: {exc}") from exc
@@ -212,7 +226,12 @@ def _good_frames(data: str, preprocessing: Preprocessing, *, every: int, limit: 
     return GoodImages(train=images, calibration=None, video=True, fingerprint=content)
 
 
-def _at_least_two(paths: list[Path], folder: Path) -> list[Path]:
+def at_least_two(paths: list[Path], folder: Path) -> list[Path]:
+    """Give the paths back if a model can be fitted on them.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
     if not paths:
         raise DataError(f"{folder} has no good images ({', '.join(sorted(PICTURE_SUFFIXES))})")
     if len(paths) == 1:
@@ -235,18 +254,30 @@ def _refuse_stray_masks(truth: Path, pictures: dict[str, list[Path]]) -> None:
                 raise DataError(f"mask {mask} has no image in {truth.parent / 'test' / folder.name}: remove it")
 
 
-def _read_mask(path: Path, picture: Picture, preprocessing: Preprocessing) -> Mask:
+def read_mask(path: Path, picture: Picture, *, above: int = 127) -> Mask:
+    """Read a mask `[H, W]` of a picture `[H, W, 3]`: defective where its first channel exceeds `above`.
+
+    Raises:
+        DataError: the sizes differ, or nothing is marked.
+        ingest.errors.ImageError: the mask cannot be read.
+    """
     mask = read_picture(path)
     if mask.shape != picture.shape:
         (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape[:2]
         raise DataError(f"mask {path} is {mask_width}x{mask_height}, its image {width}x{height}: they must be equal")
-    defect = mask[..., 0] > 127
+    defect = np.asarray(mask[..., 0] > above)
     if not defect.any():
-        raise DataError(f"mask {path} marks nothing: defects are white (255), the highest value here is {mask.max()}")
+        marked = "white (255)" if above else "above 0"
+        raise DataError(f"mask {path} marks nothing: defects are {marked}, the highest value here is {mask.max()}")
+    return defect
+
+
+def _cut(defect: Mask, preprocessing: Preprocessing) -> Mask:
+    """Cut and resize a mask as `prepare` does its picture, by nearest neighbour."""
     if preprocessing.mask is not None:
         inside = np.zeros(defect.shape, np.uint8)
         cv2.fillPoly(inside, [np.asarray(preprocessing.mask, np.int32)], 1)
-        defect &= inside == 1
+        defect = defect & (inside == 1)
     if preprocessing.roi is not None:
         x0, y0, x1, y1 = preprocessing.roi
         defect = defect[y0:y1, x0:x1]

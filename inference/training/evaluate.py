@@ -132,7 +132,7 @@ def evaluate(
         judgement = engine.judge(pictures)
         seconds += time.monotonic() - started
         for (image, picture, mask), value, found in zip(group, judgement.scores, judgement.maps, strict=True):
-            score, anomaly_map = float(value), _fit_map(found, mask)
+            score, anomaly_map = float(value), fit_map(found, mask)
             if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
                 raise EngineError(f"{bundle.ref} gives {image.path} a score or map that is not finite")
             scores.setdefault(image.kind, []).append(score)
@@ -177,7 +177,8 @@ class _Podium:
         return [specimen for _, specimen in self._ranked]
 
 
-def _fit_map(found: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+def fit_map(found: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """Bring a map `[h, w]` to the size of its mask, bilinearly."""
     if found.shape == mask.shape:
         return found
     height, width = mask.shape

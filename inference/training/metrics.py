@@ -7,7 +7,9 @@ The points of the ROC and PRO curves at the bins' edges are exact; between them 
 across tied scores anyway. `PixelScores.auroc_error` bounds what that does to the AUROC.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,6 +88,28 @@ class PixelScores:
         ordered = np.where(pattern & sign, ~pattern, pattern | sign)
         return (ordered >> self._shift).astype(np.intp)
 
+    def counts(self) -> dict[str, NDArray[Any]]:
+        """Give what has been counted, to be kept in a file: the bins that are not empty."""
+        used = np.flatnonzero((self._normal > 0) | (self._defect > 0))
+        return {
+            "bits": np.asarray(32 - int(self._shift)),
+            "bins": used.astype(np.uint32),
+            "normal": self._normal[used],
+            "defect": self._defect[used],
+            "regions": self._regions[used],
+            "n_regions": np.asarray(self.n_regions),
+        }
+
+    def join(self, counts: Mapping[str, NDArray[Any]]) -> None:
+        """Add what another's `counts` gave; both must tell scores apart by as many bits."""
+        if int(counts["bits"]) != 32 - int(self._shift):
+            raise ValueError(f"bins of {int(counts['bits'])} bits cannot join bins of {32 - int(self._shift)}")
+        bins = counts["bins"]
+        self._normal[bins] += counts["normal"]
+        self._defect[bins] += counts["defect"]
+        self._regions[bins] += counts["regions"]
+        self.n_regions += int(counts["n_regions"])
+
     def roc_curve(self) -> Curve:
         """Share of normal pixels above a threshold, and of defective pixels; needs at least one of either."""
         return self._curve(self._defect.astype(np.float64), float(self._defect.sum()))
@@ -115,6 +139,24 @@ class PixelScores:
         rates = np.append(fpr[inside], limit)
         overlaps = np.append(pro[inside], np.interp(limit, fpr, pro))
         return float(trapezoid(overlaps, rates) / limit)
+
+    def average_precision(self) -> float:
+        """Precision averaged over recall, one step per threshold: scikit-learn's `average_precision_score`."""
+        hits, alarms = self._above()
+        return float(np.sum(np.diff(hits, prepend=0.0) * hits / alarms) / hits[-1])
+
+    def f1_max(self) -> float:
+        """Compute the best F1 over all thresholds, so an optimistic one."""
+        hits, alarms = self._above()
+        return float(np.max(2 * hits / (alarms + hits[-1])))
+
+    def _above(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Defective pixels and all pixels at or above each threshold, from the highest threshold down."""
+        if not self._normal.any() or not self._defect.any():
+            raise ValueError("pixel metrics need at least one normal and one defective pixel")
+        used = np.flatnonzero((self._normal > 0) | (self._defect > 0))[::-1]
+        hits = np.cumsum(self._defect[used], dtype=np.float64)
+        return hits, hits + np.cumsum(self._normal[used], dtype=np.float64)
 
     def _curve(self, found: NDArray[np.float64], total: float) -> Curve:
         normal = float(self._normal.sum())

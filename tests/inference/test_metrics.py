@@ -2,12 +2,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from scipy.ndimage import label
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from inference.training.metrics import PixelScores, image_metrics
 
@@ -73,6 +74,63 @@ def test_pixel_auroc_is_that_of_scikit_learn(data: tuple[Maps, Masks]) -> None:
     np.testing.assert_allclose(tpr, expected[1], atol=1e-12)
 
 
+@settings(deadline=None)
+@given(sets())
+def test_pixel_precision_is_that_of_scikit_learn(data: tuple[Maps, Masks]) -> None:
+    maps, masks = data
+    pixels = count(maps, masks)
+    truth, scores = masks.ravel(), maps.ravel()
+    assert pixels.average_precision() == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    both = np.maximum(precision + recall, np.finfo(float).tiny)
+    assert pixels.f1_max() == pytest.approx(np.max(2 * precision * recall / both), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_are_those_of_published_implementations(seed: int) -> None:
+    # Imported here: the import of torchmetrics takes seconds. Its reference implementation is MVTec's own code.
+    from pyaupro import PerRegionOverlap
+    from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((6, 48, 40), bool)
+    for mask in masks[2:]:  # regions of many sizes, some of which touch
+        for _ in range(3):
+            top, left, height, width = rng.integers(1, 20, 4)
+            mask[top : top + height, left : left + width] = True
+    # In halves that the leading bits tell apart, inside [0, 1], where torchmetrics leaves scores as they are.
+    maps = np.clip((rng.normal(size=masks.shape) + 1.5 * masks + 4) / 16, 0, 1)
+    maps = (np.round(maps * 512) / 512).astype(np.float32)
+    pixels = count(maps, masks)
+    scores, truth = torch.from_numpy(maps), torch.from_numpy(masks.astype(np.int64))
+    published = PerRegionOverlap(thresholds=None, reference_implementation=True)
+    published.update(scores, truth)
+    fpr, pro = (curve.double().numpy() for curve in published.compute())
+    for limit in (0.05, 0.3, 1.0):
+        inside = fpr <= limit
+        rates, overlaps = np.append(fpr[inside], limit), np.append(pro[inside], np.interp(limit, fpr, pro))
+        assert pixels.aupro(limit) == pytest.approx(np.trapezoid(overlaps, rates) / limit, abs=1e-6)
+    assert pixels.auroc() == pytest.approx(float(binary_auroc(scores.ravel(), truth.ravel())), abs=1e-5)
+    precision = float(binary_average_precision(scores.ravel(), truth.ravel()))
+    assert pixels.average_precision() == pytest.approx(precision, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sets(), sets())
+def test_counts_can_be_kept_and_joined(one: tuple[Maps, Masks], other: tuple[Maps, Masks]) -> None:
+    whole = count(*one)
+    for anomaly_map, mask in zip(*other, strict=True):
+        whole.add(anomaly_map, mask)
+    joined = PixelScores()
+    joined.join(count(*one).counts())
+    joined.join(count(*other).counts())
+    assert joined.n_regions == whole.n_regions
+    assert joined.aupro() == pytest.approx(whole.aupro(), abs=1e-12)
+    assert joined.f1_max() == whole.f1_max()
+    with pytest.raises(ValueError, match="bins of 12 bits cannot join bins of 21"):
+        joined.join(PixelScores(12).counts())
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(-3, 3), st.floats(-20, 20), st.integers(12, 24))
 def test_binning_moves_the_auroc_no_more_than_it_says(seed: int, shift: float, exponent: float, bits: int) -> None:
@@ -129,6 +187,8 @@ def test_maps_that_cannot_be_counted_are_refused() -> None:
         pixels.add(np.full((2, 2), np.nan, np.float32), np.zeros((2, 2), bool))
     with pytest.raises(ValueError, match="at least one"):
         pixels.auroc()
+    with pytest.raises(ValueError, match="at least one"):
+        pixels.f1_max()
 
 
 @given(
