@@ -29,6 +29,10 @@ from tests.inference.tensors import Tensors
 SIZE = (48, 32)  # width, height
 SMALL: dict[str, list[dict[str, object]]] = {
     "padim": [{"dimensions": 20}, {"dimensions": 20, "reduction": "semi-orthogonal"}],
+    "msflow": [
+        {"hidden": 16, "epochs": 2, "batch": 8},
+        {"hidden": 16, "epochs": 2, "batch": 8, "subfeatures": 3, "score": "top", "sigma": 2.0},
+    ],
 }
 CASES = [pytest.param((name, given), id=f"{name}-{i}") for name in DETECTORS for i, given in enumerate(SMALL[name])]
 
@@ -42,6 +46,7 @@ def pictures(count: int, seed: int) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+@torch.inference_mode(mode=False)
 def fit(name: str, given: dict[str, object], *, seed: int = 0) -> Detector:
     cls = detector_class(name)
     detector = cls(cls.settings_class.model_validate({**given, "image_size": SIZE, "seed": seed}))

@@ -1,0 +1,144 @@
+"""MS-Flow: what it learns, how it scores, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+from torch import Tensor
+
+from inference.detectors.msflow import Msflow, MsflowSettings
+from inference.detectors.trained import Training
+from inference.errors import InferenceError
+from inference.weights import load_backbone_weights
+from tests.inference.tensors import Tensors
+
+SIZE = (64, 48)  # width, height
+GRID = (3, 4)  # of layer3
+QUICK = {"hidden": 16, "epochs": 6, "batch": 8, "learning_rate": 3e-3, "image_size": SIZE}
+
+
+def ignore(_done: int, _total: int, _note: str = "", /) -> None:
+    """Nobody watches the progress."""
+
+
+def stripes(count: int, seed: int) -> Tensor:
+    """Slightly noisy pictures of the same stripes."""
+    width, height = SIZE
+    noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return 0.15 * noise + 0.7 * (torch.arange(width) // 8 % 2)
+
+
+def empty(**given: object) -> Msflow:
+    detector = Msflow(MsflowSettings.model_validate({**QUICK, **given}))
+    load_backbone_weights(detector.backbone, "random")
+    return detector
+
+
+def fitted(training: Training | None = None, **given: object) -> Msflow:
+    detector = empty(**given)
+    with capture_logs():
+        detector.fit(Tensors(stripes(32, seed=0)), ignore, training=training)
+    return detector
+
+
+@pytest.fixture(scope="module")
+def detector() -> Msflow:
+    return fitted()
+
+
+def likelihood(detector: Msflow, images: Tensor) -> float:
+    with torch.no_grad():
+        return -float(detector.loss((detector.backbone(images)[0],), torch.Generator()))
+
+
+def test_training_raises_the_likelihood_of_unseen_good_images(detector: Msflow) -> None:
+    untrained = empty()
+    untrained.load_state_dict({**untrained.state_dict(), "mean": detector.mean, "deviation": detector.deviation})
+    unseen = stripes(8, seed=1)
+    assert likelihood(detector, unseen) > likelihood(untrained, unseen) + 0.1
+
+
+@torch.no_grad()
+def test_a_defect_scores_higher_and_is_found_where_it_is(detector: Msflow) -> None:
+    good = stripes(4, seed=1)
+    bad = good.clone()
+    bad[:, :, 32:44, 4:20] = 1 - bad[:, :, 32:44, 4:20]
+    seen, found = detector(good), detector(bad)
+    assert bool((found.scores > seen.scores).all())
+    row, column = divmod(int((found.maps - seen.maps).mean(0).argmax()), SIZE[0])
+    assert row >= 24
+    assert column < 32
+
+
+@torch.no_grad()
+def test_map_and_scores_follow_from_z(detector: Msflow) -> None:
+    images = stripes(3, seed=2)
+    features = (detector.backbone(images)[0] - detector.mean) / detector.deviation
+    cells = (detector.head(features)[0].square().mean(1) / 2).numpy()
+    assert cells.shape == (3, *GRID)
+    detection = detector(images)
+    width, height = SIZE
+    expected = torch.nn.functional.interpolate(torch.from_numpy(cells)[:, None], (height, width), mode="bilinear")
+    torch.testing.assert_close(detection.maps, expected[:, 0], rtol=1e-4, atol=1e-5)
+    ordered = np.sort(cells.reshape(3, -1))
+    for score, values in {
+        "mean": ordered.mean(1),
+        "max": ordered[:, -1],
+        "top": ordered[:, -3:].mean(1),  # a quarter of twelve cells
+    }.items():
+        given = MsflowSettings.model_validate({**QUICK, "score": score, "top_share": 0.25})
+        detector.settings, before = given, detector.settings
+        np.testing.assert_allclose(detector(images).scores, values, rtol=1e-5)
+        detector.settings = before
+
+
+def test_standardised_features_have_mean_0_and_deviation_1(tmp_path: Path, detector: Msflow) -> None:
+    features = detector.backbone(stripes(32, seed=0))[0].half().double()
+    torch.testing.assert_close(detector.mean.flatten(), features.mean((0, 2, 3)).float())
+    deviation = features.var((0, 2, 3), correction=0).sqrt()
+    floor = 0.05 * deviation.mean() + 1e-6
+    torch.testing.assert_close(detector.deviation.flatten(), deviation.clamp_min(floor).float())
+    kept = fitted(Training(features=tmp_path))  # features kept on disk change nothing
+    assert len(list(tmp_path.iterdir())) == 1
+    assert torch.equal(kept(stripes(2, 1)).scores, detector(stripes(2, 1)).scores)
+    plain = fitted(standardise=False, epochs=1)
+    assert torch.equal(plain.mean, torch.zeros_like(plain.mean))
+    assert torch.equal(plain.deviation, torch.ones_like(plain.deviation))
+
+
+def test_the_rate_falls_only_if_asked() -> None:
+    cosine, constant = empty(), empty(schedule="constant")
+    assert [round(cosine.rate(done), 6) for done in (0, 0.5, 1)] == [1, 0.5, 0]
+    assert constant.rate(0.9) == 1
+    (group,) = cosine.optimizer().param_groups
+    assert (group["eps"], group["weight_decay"]) == (1e-8, 1e-5)
+    assert len(group["params"]) == len(list(cosine.head.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "node"),
+    [("resnet18", "layer3"), ("wide_resnet50_2", "layer3"), ("efficientnet_b5", "features.6")],
+)
+def test_settings_name_their_node(backbone: str, node: str) -> None:
+    settings = MsflowSettings.model_validate({"backbone": backbone})
+    assert settings.node == node
+    assert MsflowSettings.model_validate(settings.model_dump(mode="json")) == settings
+    assert MsflowSettings.model_validate({"backbone": backbone, "node": "layer2"}).node == "layer2"
+
+
+def test_the_papers_profile_is_the_papers_size() -> None:
+    settings = MsflowSettings.model_validate(MsflowSettings.paper_profile)
+    detector = Msflow(settings)
+    assert detector.backbone.shapes(*settings.image_size) == [(304, 24, 24)]
+    assert sum(p.numel() for p in detector.trainable()) / 1e6 == pytest.approx(14.06, rel=5e-3)
+
+
+def test_bad_requests_are_one_clear_line() -> None:
+    with pytest.raises(InferenceError, match=r"^256 channels make no 300 sub-features: choose 2 to 256$"):
+        empty(subfeatures=300)
+    with pytest.raises(InferenceError, match=r"^images are 32x32, the model's are 64x48$"):
+        empty()(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="kernels"):
+        empty(kernels=(3, 4))
