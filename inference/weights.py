@@ -22,13 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from inference.detectors.backbones import BACKBONES, Backbone
+from inference.detectors.backbones import BACKBONES, Backbone, expected_tensors
 from inference.errors import WeightsError
 
 RANDOM = "random"
 _NAMED = 3  # missing tensors spelled out in an error
-_ENDS = {name: ("features.7",) if name.startswith("efficientnet") else ("layer4",) for name in BACKBONES}
-_STARTS = {name: ("features.2",) if name.startswith("efficientnet") else ("layer1",) for name in BACKBONES}
+_STARTS = dict.fromkeys(BACKBONES, ("layer1",)) | {  # first stage of each network
+    "efficientnet_b5": ("features.2",),
+    "efficientnet_b7": ("features.2",),
+    "swin_b": ("features.1",),
+}
+_ENDS = {name: ("layer4" if start == ("layer1",) else "features.7",) for name, start in _STARTS.items()}
 
 log = structlog.get_logger()
 
@@ -65,7 +69,7 @@ def add_weights(name: str, file: Path | str) -> StoredWeights:
     """
     _check_name(name)
     tensors = _read(Path(file).expanduser())
-    _check(tensors, Backbone(name, _STARTS[name]).expected(), name, str(file))  # at least the first stage
+    _check(tensors, expected_tensors(name, _STARTS[name]), name, str(file))  # at least the first stage
     target = _stored_file(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -206,20 +210,25 @@ def _recognise(tensors: Mapping[str, Tensor], name: str) -> str | None:
     """Another known network whose whole first stage is in the file, most tensors first."""
     fits = {}
     for other in BACKBONES:
-        first = Backbone(other, _STARTS[other]).expected()
+        first = expected_tensors(other, _STARTS[other])
         if other != name and all(key in tensors and tuple(tensors[key].shape) == first[key] for key in first):
-            whole = Backbone(other, _ENDS[other]).expected()
+            whole = expected_tensors(other, _ENDS[other])
             fits[other] = sum(key in tensors and tuple(tensors[key].shape) == whole[key] for key in whole)
     return max(fits, key=lambda other: fits[other]) if fits else None
 
 
 def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
-    """He-initialised convolutions and identity batch norms; leaves torch's global generator alone."""
+    """He-initialised products and identity norms; leaves torch's global generator alone.
+
+    EfficientNet's squeeze-excitation gates (`.fc`) stand half open and Swin's attention sees all places alike: random
+    gates would saturate in a network this deep, and then rounding alone turns the features upside down.
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for key, shape in backbone.expected().items():
-        tensor = torch.zeros(shape) if key.endswith(("bias", "running_mean")) else torch.ones(shape)
-        if len(shape) > 1:
+        zero = key.endswith(("bias", "bias_table", "running_mean")) or ".fc" in key
+        tensor = torch.zeros(shape) if zero else torch.ones(shape)
+        if len(shape) > 1 and not zero:
             nn.init.kaiming_normal_(tensor, generator=generator)
         tensors[key] = tensor
     return tensors

@@ -1,7 +1,8 @@
 """Frozen ImageNet networks whose intermediate features the detectors learn from.
 
 A backbone is torchvision's network cut after its last tapped node (`create_feature_extractor`), with every batch
-normalisation folded into the convolution before it: the same function of the image, a third cheaper on a CPU.
+normalisation folded into the convolution before it: the same function of the image, a third cheaper on a CPU. (Swin
+has none: its layer normalisations depend on the image.)
 Until weights are loaded its parameters are NaN, so that a forgotten load cannot pass for a network.
 """
 
@@ -14,16 +15,16 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from inference.errors import InferenceError, WeightsError
 
-BackboneName = Literal["resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b5"]
+BackboneName = Literal["resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b5", "efficientnet_b7", "swin_b"]
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_COUNTER = "num_batches_tracked"  # a batch norm's training steps: no weight, and absent from many files
-_DRY_SIZE = 256  # pixels; divisible by every stride of these networks
+_DRY_SIZE = 10_080  # pixels; divisible by 1 to 10, 16 and 32, and so large that rounding finds every other stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +43,32 @@ class Backbone(nn.Module):
         name: torchvision's name of the network.
         taps: what `forward` returns, in the order asked for; counted by a dry run.
         sha256: hash of the weights' source once loaded, see `inference.weights`.
+        trainable: whether gradients reach it; folded batch norms then learn as part of their convolutions.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, nodes: Sequence[str]) -> None:
+    def __init__(self, name: str, nodes: Sequence[str], *, trainable: bool = False) -> None:
         super().__init__()
         self.name = name
+        self.trainable = trainable
         self.nodes = tuple(nodes)
         self.sha256: str | None = None
+        network = _extractor(name, self.nodes)
+        whole, half = (_dry_run(network, size, size) for size in (_DRY_SIZE, _DRY_SIZE // 2))
+        # What does not shrink with the image are the channels; inside Swin they come last.
+        self._axes = [next(a for a in (1, 2, 3) if whole[n].shape[a] == half[n].shape[a]) for n in self.nodes]
         self.taps = tuple(
-            Tap(node, channels, _DRY_SIZE // height)
-            for node, (channels, height, _) in zip(self.nodes, self.shapes(_DRY_SIZE, _DRY_SIZE), strict=True)
+            Tap(node, tap.shape[1], round(_DRY_SIZE / tap.shape[2]))
+            for node, tap in zip(self.nodes, self._channels_first(whole), strict=True)
         )
-        folded = _fold(_extractor(name, self.nodes)).to_empty(device="cpu")
+        folded = _fold(network)
+        computed = {key: tensor for key, tensor in folded.state_dict().items() if not tensor.is_meta}
+        folded.to_empty(device="cpu").load_state_dict(computed, strict=False)
         for parameter in folded.parameters():
             parameter.detach().fill_(torch.nan)
-        self.network = folded.to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
+        self.network = folded.to(memory_format=torch.channels_last).requires_grad_(trainable)
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.eval()
@@ -70,20 +79,18 @@ class Backbone(nn.Module):
 
     def shapes(self, width: int, height: int) -> list[tuple[int, int, int]]:
         """Channels, height and width of each tap for an input of this size; computes nothing."""
-        with torch.no_grad():
-            features = _extractor(self.name, self.nodes)(torch.empty(1, 3, height, width, device="meta"))
-        return [(f.shape[1], f.shape[2], f.shape[3]) for f in (features[node] for node in self.nodes)]
+        features = self._channels_first(_dry_run(_extractor(self.name, self.nodes), width, height))
+        return [(f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
     def expected(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of torchvision's tensors this backbone needs, up to its last tapped node."""
-        tensors = _extractor(self.name, self.nodes).state_dict()
-        return {name: tuple(t.shape) for name, t in tensors.items() if not name.endswith(_COUNTER)}
+        return expected_tensors(self.name, self.nodes)
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Take torchvision's tensors (complete for `expected`) and fold the batch norms, in float64."""
         network = _extractor(self.name, self.nodes)
         given = {name: tensors[name].double() for name in self.expected()}
-        network.load_state_dict(given, assign=True, strict=False)  # all but the counters, which folding drops
+        network.load_state_dict(given, assign=True, strict=False)  # all but the integers
         self.network.load_state_dict(_fold(network).state_dict())
 
     def require_weights(self) -> None:
@@ -95,12 +102,21 @@ class Backbone(nn.Module):
         if any(bool(p.isnan().any()) for p in self.network.parameters()):
             raise WeightsError(f"backbone {self.name} has no weights yet: load them with load_backbone_weights")
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features `[B, C, h, w]` of each tap, of images `[B, 3, H, W]` in [0, 1], RGB."""
-        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.network(normalised)
-        return [features[node] for node in self.nodes]
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            return self._channels_first(self.network(normalised))
+
+    def _channels_first(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        return [features[node].movedim(axis, 1) for node, axis in zip(self.nodes, self._axes, strict=True)]
+
+
+def expected_tensors(name: str, nodes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's tensors that a network needs up to the last of these nodes."""
+    tensors = _extractor(name, nodes).state_dict()
+    # Integers are no weights: a batch norm's count of steps, the places in Swin's windows.
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor.is_floating_point()}
 
 
 def _extractor(name: str, nodes: Sequence[str]) -> fx.GraphModule:
@@ -109,12 +125,22 @@ def _extractor(name: str, nodes: Sequence[str]) -> fx.GraphModule:
         raise InferenceError(f"no backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     with torch.device("meta"):
         network = getattr(models, name)(weights=None).eval()
+    for module in network.modules():
+        if isinstance(module, ShiftedWindowAttention):
+            module.define_relative_position_index()  # computed, not learned: it must be real
     try:
         extractor = create_feature_extractor(network, {node: node for node in nodes}).eval()
     except ValueError as exc:
         children = ", ".join(child for child, _ in network.named_children())
         raise InferenceError(f"{name} has no nodes {list(nodes)}: they lie in {children}") from exc
     return fx.GraphModule(extractor, extractor.graph).eval()  # sheds the copy of the graph kept for training
+
+
+@torch.no_grad()
+def _dry_run(network: fx.GraphModule, width: int, height: int) -> dict[str, Tensor]:
+    """Features without values of an extractor on the meta device."""
+    features: dict[str, Tensor] = network(torch.empty(1, 3, height, width, device="meta"))
+    return features
 
 
 def _fold(network: fx.GraphModule) -> fx.GraphModule:

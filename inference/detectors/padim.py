@@ -27,6 +27,9 @@ _PAPER: dict[str, dict[str, Any]] = {
     "wide_resnet50_2": {"layers": _RESNET, "dimensions": 550},
     # The paper's "layers 7, 20, 26" are the last blocks of stages 2, 4 and 5: 40 + 128 + 176 channels, all kept.
     "efficientnet_b5": {"layers": ("features.2", "features.4", "features.5"), "dimensions": None},
+    # Not in the paper: the same places of larger networks.
+    "efficientnet_b7": {"layers": ("features.2", "features.4", "features.5"), "dimensions": None},
+    "swin_b": {"layers": ("features.1", "features.3", "features.5"), "dimensions": 550},
 }
 _FEW_IMAGES = 16
 

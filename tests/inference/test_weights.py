@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 
 from inference import weights
-from inference.detectors.backbones import Backbone
+from inference.detectors.backbones import BACKBONES, Backbone
 from inference.errors import WeightsError
 from inference.weights import add_weights, download_weights, list_weights, load_backbone_weights
 
@@ -70,9 +70,9 @@ def test_a_wrong_shape_is_named(tmp_path: Path) -> None:
         load_backbone_weights(Backbone("resnet18", NODES), tmp_path / "grey.safetensors")
 
 
-@pytest.mark.parametrize("name", ["resnet50", "wide_resnet50_2", "efficientnet_b5"])
+@pytest.mark.parametrize("name", ["resnet50", "wide_resnet50_2", "efficientnet_b5", "efficientnet_b7", "swin_b"])
 def test_another_networks_file_is_recognised(name: str, tmp_path: Path) -> None:
-    nodes = ("features.4",) if name.startswith("efficientnet") else NODES
+    nodes = NODES if "resnet" in name else ("features.3",)
     save_file(tensors_of(name, nodes), tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=f"holds weights of {name}, not of resnet18"):
         load_backbone_weights(Backbone("resnet18", NODES), tmp_path / "other.safetensors")
@@ -192,7 +192,7 @@ def test_out_of_reach_names_the_way_out(tmp_path: Path, monkeypatch: pytest.Monk
         download_weights("resnet18")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b5"])
+@pytest.mark.parametrize("name", BACKBONES)
 def test_downloads_are_torchvisions_of_the_papers_age(name: str) -> None:
     url = weights._url(name)
     assert url.startswith("https://download.pytorch.org/models/")
