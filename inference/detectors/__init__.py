@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 DETECTORS: dict[str, str] = {
     "padim": "inference.detectors.padim:Padim",
+    "spade": "inference.detectors.spade:Spade",
     "msflow": "inference.detectors.msflow:Msflow",
 }
 """Name of a detector to `module:Class`."""

@@ -56,7 +56,7 @@ def _best_of(queries: Tensor, part: Tensor, k: int, tile: int) -> tuple[Tensor, 
     columns = part.mT.contiguous()
     offset = -0.5 * part.square().sum(1)
     found = []
-    for block in queries.split(tile):
+    for block in torch.split(queries, tile):
         near = torch.addmm(offset, block, columns)  # [tile, tile]
         found.append(near.max(1, keepdim=True) if k == 1 else near.topk(k, dim=1))
     values, places = zip(*found, strict=True)
@@ -65,7 +65,7 @@ def _best_of(queries: Tensor, part: Tensor, k: int, tile: int) -> tuple[Tensor, 
 
 def _measured(queries: Tensor, gallery: Tensor, rows: Tensor, tile: int) -> tuple[Tensor, Tensor]:
     """Distances to these rows by subtraction, in their order."""
-    chunks = zip(queries.split(tile), rows.split(tile), strict=True)
+    chunks = zip(torch.split(queries, tile), torch.split(rows, tile), strict=True)
     distances = torch.cat([(block[:, None] - gallery[some].float()).norm(dim=2) for block, some in chunks])
     distances, order = distances.sort(dim=1)
     return distances, rows.gather(1, order)

@@ -29,6 +29,7 @@ from tests.inference.tensors import Tensors
 SIZE = (48, 32)  # width, height
 SMALL: dict[str, list[dict[str, object]]] = {
     "padim": [{"dimensions": 20}, {"dimensions": 20, "reduction": "semi-orthogonal"}],
+    "spade": [{"neighbours": 5}, {"neighbours": 3, "kappa": 2, "storage": "float16", "score": "map"}],
     "msflow": [
         {"hidden": 16, "epochs": 2, "batch": 8},
         {"hidden": 16, "epochs": 2, "batch": 8, "subfeatures": 3, "score": "top", "sigma": 2.0},
@@ -54,7 +55,7 @@ def fit(name: str, given: dict[str, object], *, seed: int = 0) -> Detector:
     with capture_logs():
         for module in detector.modules():
             if isinstance(module, Backbone):
-                load_backbone_weights(module, "random")
+                load_backbone_weights(module, "random", seed=seed)
         detector.fit(Tensors(train), ignore)
     return detector.eval()
 
