@@ -144,6 +144,15 @@ def load_backbone_weights(backbone: Backbone, spec: str | Path | None = None, *,
     return sha256
 
 
+def recognise(file: Path | str) -> str | None:
+    """Name of the backbone whose weights a file holds, in whole or from its first stage on; None: of none known.
+
+    Raises:
+        WeightsError: the file is missing or cannot be read.
+    """
+    return _recognise(_read(Path(file).expanduser()), "")
+
+
 def _check_name(name: str) -> None:
     if name not in BACKBONES:
         raise WeightsError(f"no backbone {name!r}: choose one of {', '.join(BACKBONES)}")

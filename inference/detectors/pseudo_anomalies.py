@@ -11,7 +11,7 @@ betray them on a monochrome camera. And a patch that can hardly be seen where it
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ def confetti(picture: NDArray[np.uint8], rng: np.random.Generator) -> Anomalous:
     scale = min(height, width) / 240
     colour = rng.uniform(-256, 0, (_blobs(picture, scale, 1.8e-5, rng), 1 if _is_grey(picture) else 3))
     dark = np.full((_blobs(picture, scale, 1.2e-5, rng), 3), -255.0)
-    noise = np.zeros((height, width, 3), np.float32)
+    noise: NDArray[np.float32] = np.zeros((height, width, 3), np.float32)
     for values in (np.broadcast_to(colour, (len(colour), 3)), dark):
         layer = np.zeros_like(noise)
         for value in values:
@@ -67,10 +67,10 @@ def confetti(picture: NDArray[np.uint8], rng: np.random.Generator) -> Anomalous:
             cv2.fillConvexPoly(layer, corners.round().astype(np.int32), value.tolist())
         noise += layer
     reach = 2 * max(1, round(12 * scale)) + 1
-    noise = cv2.GaussianBlur(noise, (reach, reach), 5 * scale)
-    changed = _added(picture, noise)
+    blurred = cv2.GaussianBlur(noise, (reach, reach), 5 * scale)
+    changed = _added(picture, blurred)
     if abs(_mean_change(picture, changed)) < _FLIP:
-        flipped = _added(picture, -noise)
+        flipped = _added(picture, -blurred)
         if abs(_mean_change(picture, flipped)) > abs(_mean_change(picture, changed)):
             changed = flipped
     return changed, _differing(picture, changed)
@@ -130,7 +130,7 @@ def _jittered(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     hsv[..., 1] = np.clip(hsv[..., 1] * (1 + saturation), 0, 1)
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     rgb = (rgb - rgb.mean()) * (1 + contrast) + rgb.mean() + brightness
-    return (rgb * 255).round().clip(0, 255).astype(np.uint8)
+    return np.asarray((rgb * 255).round().clip(0, 255), np.uint8)
 
 
 def _turned(patch: NDArray[np.uint8], angle: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -160,8 +160,8 @@ def _pasted(
     return changed, _differing(picture, changed)
 
 
-def _added(picture: NDArray[np.uint8], noise: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (picture + noise).round().clip(0, 255).astype(np.uint8)
+def _added(picture: NDArray[np.uint8], noise: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray((picture + noise).round().clip(0, 255), np.uint8)
 
 
 def _mean_change(picture: NDArray[np.uint8], changed: NDArray[np.uint8]) -> float:

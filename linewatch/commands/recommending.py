@@ -1,0 +1,148 @@
+"""The command `recommend`: which detector to fit, before a defect was seen."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linewatch import telemetry
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from inference.training.recommendation import Recommendation, Trial
+
+app = typer.Typer()
+
+_STYLES = {"chosen": "bold green", "equal": "", "behind": "", "too slow": "dim", "out of time": "dim", "failed": "red"}
+_FILE_WIDTH = 300  # columns where the output is a file or a pipe, which has no edge to wrap at
+
+
+@app.command()
+def recommend(
+    *,
+    data: Annotated[str, typer.Option(metavar="DIR", help="DIR/train/good, a folder of good images, or a video.")],
+    budget_ms: Annotated[float, typer.Option(help="Longest time that judging one image may take.", min=0.001)] = 20.0,
+    detectors: Annotated[str | None, typer.Option(metavar="a,b", help="Only these; default: all.")] = None,
+    backbones: Annotated[str | None, typer.Option(metavar="a,b", help="Only these; default: all with weights.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|random", help="Weights of one more backbone than the local store has.")
+    ] = None,
+    image_size: Annotated[str, typer.Option(metavar="N|WxH", help="Size of the models' input in pixels.")] = "256",
+    minutes: Annotated[float, typer.Option(help="Time for all fitting together.", min=0.0)] = 15.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads, as the worker has; 0: all cores.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.", min=0)] = 0,
+    every: Annotated[int, typer.Option(help="Of a video or camera, take each so many-th frame.", min=1)] = 1,
+    limit: Annotated[int, typer.Option(help="Of a video or camera, take at most so many frames.", min=2)] = 2000,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw latency against AUROC here.")] = None,
+) -> None:
+    """Try the detectors that are fast enough here on good images with made-up defects, and choose one."""
+    telemetry.configure("recommend")
+    from inference.detectors import DETECTORS  # noqa: PLC0415 - not needed for --help
+    from inference.training.candidates import candidates  # noqa: PLC0415 - brings torch
+    from inference.training.recommend import recommend as run  # noqa: PLC0415 - brings torch
+    from inference.training.trials import Terms  # noqa: PLC0415 - brings torch
+    from ingest.preprocess import Preprocessing  # noqa: PLC0415 - brings OpenCV
+    from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
+
+    terms = Terms(
+        preprocessing=Preprocessing(size=_size(image_size)),
+        budget_ms=budget_ms,
+        minutes=minutes,
+        device=device,
+        threads=threads,
+        seed=seed,
+    )
+    for name in _names(detectors):
+        if name not in DETECTORS:
+            raise typer.BadParameter(f"no detector {name!r}: choose from {', '.join(DETECTORS)}")
+    entrants = candidates(_names(detectors), _names(backbones), weights)
+    with progress_bar() as report:
+        outcome = run(data, entrants, terms, every=every, limit=limit, report=report)
+    found = outcome.summary
+    _print(found)
+    if json_file is not None:
+        _write(json_file, found.model_dump_json(indent=2) + "\n")
+    if plots is not None:
+        from inference.training.tradeoff import draw  # noqa: PLC0415 - brings matplotlib
+
+        for path in draw(found, outcome.held_out, plots):
+            typer.echo(f"wrote {path}")
+    if found.command is None:
+        raise typer.Exit(1)
+
+
+def _names(given: str | None) -> list[str]:
+    return [] if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _size(given: str) -> tuple[int, int]:
+    sides = given.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise typer.BadParameter(f"--image-size {given!r} is not understood: write for example 256 or 320x256")
+    width, height = int(sides[0]), int(sides[-1])
+    if not (16 <= width <= 4096 and 16 <= height <= 4096):
+        raise typer.BadParameter(f"--image-size {given!r}: sides are 16 to 4096 pixels")
+    return width, height
+
+
+def _print(found: "Recommendation") -> None:
+    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(_table(found))
+    plain = f"{found.n_fitted} good images to fit on, {found.n_held_out} to judge; compared on made-up defects: "
+    console.print(f"{plain}{', '.join(found.compared_on)}", style="dim", soft_wrap=True, markup=False)
+    typer.echo(found.why)
+    if found.command is not None:
+        typer.echo(f"next: {found.command}")
+
+
+def _table(found: "Recommendation") -> "Table":
+    from rich.table import Table  # noqa: PLC0415 - not needed for --help
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "detector", "backbone"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("ms", "image AUROC", "90 %", "found at 5 %", "pixel AUROC", "AUPRO", "fitted in"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for trial in found.trials:
+        table.add_row(*_row(trial), style=_STYLES[trial.status])
+    return table
+
+
+def _row(trial: "Trial") -> list[str]:
+    from rich.markup import escape  # noqa: PLC0415 - not needed for --help
+
+    def shown(value: float | None, form: str, unit: str = "") -> str:
+        return "-" if value is None else f"{value:{form}}{unit}"
+
+    bounds = "-" if trial.image_auroc_90 is None else "{:.3f}–{:.3f}".format(*trial.image_auroc_90)  # noqa: RUF001 - a range
+    said = trial.status if not trial.reason else f"{trial.status}: {trial.reason}"
+    return [
+        "→" if trial.status == "chosen" else "",
+        trial.detector,
+        trial.backbone or "-",
+        shown(trial.ms, ".1f"),
+        shown(trial.image_auroc, ".3f"),
+        bounds,
+        shown(trial.found, ".1%"),
+        shown(trial.pixel_auroc, ".3f"),
+        shown(trial.aupro, ".3f"),
+        shown(trial.fit_seconds, ".0f", " s"),
+        escape(said),
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    from storage.errors import StorageFull  # noqa: PLC0415 - not needed for --help
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise StorageFull(f"{path} cannot be written: {exc.strerror}; name another file") from exc
