@@ -6,8 +6,10 @@ has none: its layer normalisations depend on the image.)
 Until weights are loaded its parameters are NaN, so that a forgotten load cannot pass for a network.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -55,15 +57,8 @@ class Backbone(nn.Module):
         self.trainable = trainable
         self.nodes = tuple(nodes)
         self.sha256: str | None = None
-        network = _extractor(name, self.nodes)
-        whole, half = (_dry_run(network, size, size) for size in (_DRY_SIZE, _DRY_SIZE // 2))
-        # What does not shrink with the image are the channels; inside Swin they come last.
-        self._axes = [next(a for a in (1, 2, 3) if whole[n].shape[a] == half[n].shape[a]) for n in self.nodes]
-        self.taps = tuple(
-            Tap(node, tap.shape[1], round(_DRY_SIZE / tap.shape[2]))
-            for node, tap in zip(self.nodes, self._channels_first(whole), strict=True)
-        )
-        folded = _fold(network)
+        self.taps, self._axes = _inspect(name, self.nodes)
+        folded = copy.deepcopy(_outline(name, self.nodes))
         computed = {key: tensor for key, tensor in folded.state_dict().items() if not tensor.is_meta}
         folded.to_empty(device="cpu").load_state_dict(computed, strict=False)
         for parameter in folded.parameters():
@@ -79,7 +74,7 @@ class Backbone(nn.Module):
 
     def shapes(self, width: int, height: int) -> list[tuple[int, int, int]]:
         """Channels, height and width of each tap for an input of this size; computes nothing."""
-        features = self._channels_first(_dry_run(_extractor(self.name, self.nodes), width, height))
+        features = self._channels_first(_dry_run(self.name, self.nodes, width, height))
         return [(f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
     def expected(self) -> dict[str, tuple[int, ...]]:
@@ -89,7 +84,7 @@ class Backbone(nn.Module):
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Take torchvision's tensors (complete for `expected`) and fold the batch norms, in float64."""
         network = _extractor(self.name, self.nodes)
-        given = {name: tensors[name].double() for name in self.expected()}
+        given = {name: tensors[name].double() for name in _weights(network)}
         network.load_state_dict(given, assign=True, strict=False)  # all but the integers
         self.network.load_state_dict(_fold(network).state_dict())
 
@@ -114,9 +109,12 @@ class Backbone(nn.Module):
 
 def expected_tensors(name: str, nodes: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of torchvision's tensors that a network needs up to the last of these nodes."""
-    tensors = _extractor(name, nodes).state_dict()
-    # Integers are no weights: a batch norm's count of steps, the places in Swin's windows.
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor.is_floating_point()}
+    return _weights(_extractor(name, nodes))
+
+
+def _weights(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    # Integers are none: a batch norm's count of steps, the places in Swin's windows.
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items() if tensor.is_floating_point()}
 
 
 def _extractor(name: str, nodes: Sequence[str]) -> fx.GraphModule:
@@ -136,11 +134,26 @@ def _extractor(name: str, nodes: Sequence[str]) -> fx.GraphModule:
     return fx.GraphModule(extractor, extractor.graph).eval()  # sheds the copy of the graph kept for training
 
 
+@cache
+def _outline(name: str, nodes: tuple[str, ...]) -> fx.GraphModule:
+    """The folded network without values, for dry runs and copies: not to be changed."""
+    return _fold(_extractor(name, nodes))
+
+
 @torch.no_grad()
-def _dry_run(network: fx.GraphModule, width: int, height: int) -> dict[str, Tensor]:
-    """Features without values of an extractor on the meta device."""
-    features: dict[str, Tensor] = network(torch.empty(1, 3, height, width, device="meta"))
+def _dry_run(name: str, nodes: tuple[str, ...], width: int, height: int) -> dict[str, Tensor]:
+    """Features without values, as the network gives them."""
+    features: dict[str, Tensor] = _outline(name, nodes)(torch.empty(1, 3, height, width, device="meta"))
     return features
+
+
+@cache
+def _inspect(name: str, nodes: tuple[str, ...]) -> tuple[tuple[Tap, ...], tuple[int, ...]]:
+    """Taps, and the axis of their channels: what does not shrink with the image; inside Swin it comes last."""
+    whole, half = (_dry_run(name, nodes, size, size) for size in (_DRY_SIZE, _DRY_SIZE // 2))
+    axes = tuple(next(axis for axis in (1, 2, 3) if whole[n].shape[axis] == half[n].shape[axis]) for n in nodes)
+    shapes = [whole[node].movedim(axis, 1).shape for node, axis in zip(nodes, axes, strict=True)]
+    return tuple(Tap(n, s[1], round(_DRY_SIZE / s[2])) for n, s in zip(nodes, shapes, strict=True)), axes
 
 
 def _fold(network: fx.GraphModule) -> fx.GraphModule:
