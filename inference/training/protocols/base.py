@@ -60,6 +60,8 @@ class PaperProtocol(ABC):
     """What the root holds, for errors."""
     source: ClassVar[str]
     """Who published the dataset."""
+    complete: ClassVar[int]
+    """Judged categories of the whole dataset: what papers' means are over."""
     unit: ClassVar[str] = "category"
     units: ClassVar[str] = "categories"
     level: ClassVar[str] = "image"

@@ -19,6 +19,7 @@ class Btad(PaperProtocol):
     title: ClassVar[str] = "BTAD"
     layout: ClassVar[str] = "{01,02,03}/{train/ok, test/ok, test/ko, ground_truth/ko}"
     source: ClassVar[str] = "Mishra et al., ISIE 2021"
+    complete: ClassVar[int] = 3
     unit: ClassVar[str] = "product"
     units: ClassVar[str] = "products"
 

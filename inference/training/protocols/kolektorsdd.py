@@ -31,6 +31,7 @@ class Kolektorsdd(PaperProtocol):
     title: ClassVar[str] = "KolektorSDD"
     layout: ClassVar[str] = "kosNN/{PartN.jpg, PartN_label.bmp}"
     source: ClassVar[str] = "Tabernik et al., JIM 2020"
+    complete: ClassVar[int] = 3
     unit: ClassVar[str] = "fold"
     units: ClassVar[str] = "folds"
     notes: ClassVar[tuple[str, ...]] = (

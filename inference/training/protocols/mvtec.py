@@ -25,6 +25,7 @@ class Mvtec(PaperProtocol):
     title: ClassVar[str] = "MVTec AD"
     layout: ClassVar[str] = "<category>/{train/good, test/good, test/<defect>, ground_truth/<defect>/<name>_mask.png}"
     source: ClassVar[str] = "Bergmann et al., IJCV 2021"
+    complete: ClassVar[int] = 15
 
     @classmethod
     def find(cls, root: Path) -> list[str]:

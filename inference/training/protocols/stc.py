@@ -45,6 +45,7 @@ class Stc(PaperProtocol):
         "test_pixel_mask/SS_VVVV.npy}"
     )
     source: ClassVar[str] = "Luo et al., ICCV 2017"
+    complete: ClassVar[int] = 12
     unit: ClassVar[str] = "scene"
     units: ClassVar[str] = "scenes"
     level: ClassVar[str] = "frame"

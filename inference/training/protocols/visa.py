@@ -25,6 +25,7 @@ class Visa(PaperProtocol):
     title: ClassVar[str] = "VisA"
     layout: ClassVar[str] = "split_csv/1cls.csv and <product>/Data/{Images/Normal, Images/Anomaly, Masks/Anomaly}"
     source: ClassVar[str] = "Zou et al., ECCV 2022"
+    complete: ClassVar[int] = 12
     unit: ClassVar[str] = "product"
     units: ClassVar[str] = "products"
 
