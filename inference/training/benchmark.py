@@ -122,12 +122,12 @@ class Benchmark:
         batch: int = 8,
     ) -> None:
         self.protocol, self.results, self._batch = protocol, results, batch
+        self.splits = {category: protocol.split(category) for category in protocol.choose(categories)}
         self.arms = [
             _arm(protocol, entrant, seed=seed, device=device, profile=profile, batch=batch)
             for entrant in entrants
             for seed in seeds
         ]
-        self.splits = {category: protocol.split(category) for category in protocol.choose(categories)}
 
     def carry_out(self, progress: Callable[[], AbstractContextManager[Report]]) -> Iterator[Step]:
         """Give result after result, each kept before it is given.

@@ -122,8 +122,8 @@ def tables(benchmark: Benchmark, steps: Sequence[Step]) -> list[Table]:
     """Make one table per detector and setting, of the steps of a benchmark that has been carried out."""
     found: dict[str, list[Step]] = {}
     for step in steps:
-        about = {**step.arm.settings, "seed": None}
-        found.setdefault(f"{step.arm.detector} {about} {step.arm.weights}", []).append(step)
+        # But for the seed; random weights follow from it.
+        found.setdefault(f"{step.arm.detector} { ({**step.arm.settings, 'seed': None}) }", []).append(step)
     return [_table(benchmark, mine) for mine in found.values()]
 
 

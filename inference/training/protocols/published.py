@@ -53,7 +53,7 @@ def published(detector: str, dataset: str, settings: Mapping[str, Any]) -> Publi
 
 
 def _same(one: Any, other: Any) -> bool:
-    return (list(one) if isinstance(one, tuple) else one) == other
+    return bool((list(one) if isinstance(one, tuple) else one) == other)
 
 
 def _by(names: str, **columns: str) -> dict[str, dict[str, float]]:

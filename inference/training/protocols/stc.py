@@ -95,7 +95,7 @@ class MaskFrame:
 
     def read(self, picture: Picture) -> Mask:
         """Read this frame's part of the file alone."""
-        mask = np.asarray(_array(self.array, 3)[self.number]) != 0
+        mask: Mask = np.asarray(_array(self.array, 3)[self.number]) != 0
         if mask.shape != picture.shape[:2]:
             (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape
             raise DataError(
