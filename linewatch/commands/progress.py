@@ -24,10 +24,10 @@ def progress_bar() -> Iterator[Report]:
     tasks: dict[str, TaskID] = {}
     began = time.monotonic()
 
-    def report(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int, note: str = "", /) -> None:
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
+        bar.update(tasks[what], completed=done, total=total, description=f"{what} ({note})" if note else what)
         if not bar.live.is_started and time.monotonic() - began > _PATIENCE_S:
             bar.start()
 
