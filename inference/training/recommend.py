@@ -10,6 +10,7 @@
 A candidate that fails is a row with its reason; the others go on.
 """
 
+import os
 import re
 import shlex
 import tempfile
@@ -27,7 +28,7 @@ from inference.training.datasets import GoodImages, good_images
 from inference.training.fit import HELD_OUT, default_profile
 from inference.training.images import Images, SpooledImages
 from inference.training.probes import impartial
-from inference.training.recommendation import Recommendation, Status, Trial, why, why_not
+from inference.training.recommendation import Recommendation, Status, Trial, cautions, why, why_not
 from inference.training.report import Report, silent
 from inference.training.standing import choose
 from inference.training.trials import Ground, Run, Terms, hold, weigh
@@ -73,6 +74,7 @@ def recommend(
         FitError: there are too few images.
     """
     device = choose_device(terms.device)
+    load = os.getloadavg()[0]
     runs, hopeless = _line_up(candidates, terms)
     good = good_images(data, terms.preprocessing, every=every, limit=limit)
     train, held_out = (SpooledImages.copy(images) for images in _split(good, terms.seed))
@@ -89,6 +91,7 @@ def recommend(
         command = _command(stood[choice.best], data, terms, every=every, limit=limit)
     else:
         said = why_not([*hopeless, *(run.trial() for run in runs)], terms.budget_ms)
+    trials = sorted([*hopeless, *(run.trial() for run in runs)], key=_rank)
     summary = Recommendation(
         data=data,
         budget_ms=terms.budget_ms,
@@ -98,8 +101,9 @@ def recommend(
         n_fitted=len(train),
         n_held_out=len(held_out),
         compared_on=compared_on,
-        trials=tuple(sorted([*hopeless, *(run.trial() for run in runs)], key=_rank)),
+        trials=tuple(trials),
         why=said,
+        cautions=cautions(trials, len(held_out), load=load, cores=len(os.sched_getaffinity(0))),
         command=command,
     )
     return Outcome(summary, held_out)

@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict
 
 from inference.training.standing import Choice
 
+FEW_HELD_OUT = 20
+"""Held-out images below which a caution is given."""
+BUSY = 0.5
+"""Load per core above which a caution is given."""
+
 Status = Literal["chosen", "equal", "behind", "too slow", "out of time", "failed"]
 
 
@@ -33,6 +38,8 @@ class Trial(BaseModel):
     trained_with: tuple[str, ...] = ()
     """Kinds of made-up defects the detector trains against."""
     fit_seconds: float | None = None
+    learned: float | None = None
+    """Share of its epochs that the training had time for."""
     reason: str = ""
 
     @property
@@ -58,6 +65,8 @@ class Recommendation(BaseModel):
     trials: tuple[Trial, ...]
     """The chosen one first."""
     why: str
+    cautions: tuple[str, ...]
+    """What makes the figures less sure than they look."""
     command: str | None
     """What to run next; null when nothing can be recommended."""
 
@@ -78,6 +87,25 @@ def why(trials: Sequence[Trial], choice: Choice) -> str:
     if choice.by == "AUPRO":
         return f"{level}, and its AUPRO, {best.aupro:.3f}, is the highest of them"
     return f"{level}, nobody of them has an AUPRO higher by more than 0.01, and of those as good it is the fastest"
+
+
+def cautions(trials: Sequence[Trial], n_held_out: int, *, load: float, cores: int) -> tuple[str, ...]:
+    """What a person should know before trusting the table.
+
+    Args:
+        trials: all of them.
+        n_held_out: images judged.
+        load: the machine's load (processes that wanted a core) when latency was measured, not counting ours.
+        cores: it has so many.
+    """
+    said = []
+    if hurried := [trial.name for trial in trials if trial.learned is not None and trial.learned < 1]:
+        said.append(f"{' and '.join(hurried)} had no time for all epochs: with more --minutes the order may change")
+    if n_held_out < FEW_HELD_OUT:
+        said.append(f"{n_held_out} images to judge by are few: more good images would make this surer")
+    if load > BUSY * cores:
+        said.append(f"the machine was busy (load {load:.1f} on {cores} cores): on a quiet one latencies are lower")
+    return tuple(said)
 
 
 def why_not(trials: Sequence[Trial], budget_ms: float) -> str:

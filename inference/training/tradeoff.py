@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from inference.training.images import Images
 from inference.training.plots import DEFECT, GOOD, GREY, LIMIT
@@ -58,7 +59,10 @@ def _tradeoff(found: Recommendation) -> Figure:
     )
     axes.set_xscale("log")
     axes.margins(x=0.25)
-    axes.set_ylim(floor, 1.005)
+    axes.set_ylim(floor, 1.02)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("time of judging one image, ms")
     axes.set_ylabel(f"image AUROC on made-up defects\n({', '.join(found.compared_on)})")
     figure.suptitle("What each candidate costs and finds", x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -59,7 +59,7 @@ class Run:
         reason: why it ended before it was judged; empty as long as it has not.
         ms: median time of judging one image, once measured.
         seconds: that fitting took.
-        learned: share of its epochs that its training had time for.
+        learned: share of its epochs that its training had time for, once fitted.
         standing: how it stands, once judged.
     """
 
@@ -71,7 +71,7 @@ class Run:
         self.reason = ""
         self.ms = 0.0
         self.seconds: float | None = None
-        self.learned = 1.0
+        self.learned: float | None = None
         self.standing: Standing | None = None
 
     def end(self, status: Status, reason: str) -> None:
@@ -100,6 +100,7 @@ class Run:
             ms=self.ms or None,
             trained_with=trained_with(self.made),
             fit_seconds=self.seconds,
+            learned=self.learned,
             reason=self.reason,
         )
         if (stood := self.standing) is None:
@@ -112,7 +113,6 @@ class Run:
                 "pixel_auroc": stood.pixel_auroc,
                 "aupro": stood.aupro,
                 "kinds": {kind: stood.auroc_of(kind) for kind in stood.defects},
-                "reason": "" if self.learned > _WHOLE else f"had time for {self.learned:.0%} of its epochs",
             }
         )
 
@@ -202,7 +202,8 @@ class _Epochs:
 
     @property
     def share(self) -> float:
-        return min(1.0, self._done / self._planned)
+        done = self._done / self._planned
+        return done if done < _WHOLE else 1.0
 
 
 def _ignore(_what: str, _done: int, _total: int, _note: str = "", /) -> None:

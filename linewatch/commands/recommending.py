@@ -98,6 +98,8 @@ def _print(found: "Recommendation") -> None:
     plain = f"{found.n_fitted} good images to fit on, {found.n_held_out} to judge; compared on made-up defects: "
     console.print(f"{plain}{', '.join(found.compared_on)}", style="dim", soft_wrap=True, markup=False)
     typer.echo(found.why)
+    for caution in found.cautions:
+        typer.echo(f"but: {caution}")
     if found.command is not None:
         typer.echo(f"next: {found.command}")
 
@@ -124,6 +126,8 @@ def _row(trial: "Trial") -> list[str]:
 
     bounds = "-" if trial.image_auroc_90 is None else "{:.3f}–{:.3f}".format(*trial.image_auroc_90)  # noqa: RUF001 - a range
     said = trial.status if not trial.reason else f"{trial.status}: {trial.reason}"
+    if trial.learned is not None and trial.learned < 1:
+        said += f" (had time for {trial.learned:.0%} of its epochs)"
     return [
         "→" if trial.status == "chosen" else "",
         trial.detector,

@@ -20,7 +20,7 @@ from inference.training import trials
 from inference.training.candidates import Candidate, candidates, judge_ms
 from inference.training.probes import HELD_BACK, PROBES, impartial, probes
 from inference.training.recommend import Outcome, recommend
-from inference.training.recommendation import Recommendation, Trial, why, why_not
+from inference.training.recommendation import Recommendation, Trial, cautions, why, why_not
 from inference.training.standing import Choice, Standing, choose
 from inference.training.tradeoff import draw
 from inference.training.trials import Terms
@@ -179,6 +179,14 @@ def test_the_sentence_says_what_decided() -> None:
     assert "see the reasons" in why_not([slow, failed], 20)
 
 
+def test_what_makes_the_figures_unsure_is_said() -> None:
+    whole = Trial(detector="a", backbone="b", status="chosen", learned=1)
+    assert cautions([whole], 20, load=1, cores=2) == ()
+    half = Trial(detector="c", backbone=None, status="behind", learned=0.5)
+    said = cautions([whole, half], 19, load=1.1, cores=2)
+    assert [words.partition(" ")[0] for words in said] == ["c", "19", "the"]
+
+
 # Candidates
 
 
@@ -294,7 +302,10 @@ def test_when_time_is_up_the_rest_are_not_tried_and_it_is_said(data: str, latenc
     assert {trial.status for trial in found.trials} == {"out of time"}
     assert "give more with --minutes" in found.trials[0].reason
     hurried = tried(data, "shown", terms=Terms(TERMS.preprocessing, 20, minutes=1e-9, device="cpu"))
-    assert "of its epochs" in hurried.trials[0].reason
+    assert hurried.trials[0].learned is not None
+    assert hurried.trials[0].learned < 1
+    assert "shown had no time for all epochs" in hurried.cautions[0]
+    assert tried(data, "shown").trials[0].learned == 1
 
 
 def test_a_backbone_without_layers_is_a_row_too(data: str, latencies: dict[str, list[float]]) -> None:

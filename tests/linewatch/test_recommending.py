@@ -79,7 +79,7 @@ def test_without_anybody_fast_enough_it_fails_and_says_what_to_do(
 ) -> None:
     assert main([*command(data), "--budget-ms", "0.001", "--detectors", "template"]) == 1
     said = capsys.readouterr().out
-    assert "too slow" in said
+    assert "too slow: judges an image in" in said
     assert "raise --budget-ms or lower --image-size" in said
 
 
