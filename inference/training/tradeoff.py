@@ -54,9 +54,8 @@ def _tradeoff(found: Recommendation) -> Figure:
             axes.plot(trial.ms, floor, marker="x", color=GREY, markersize=7, clip_on=False)
             axes.annotate(f" {trial.name}", (trial.ms, floor), rotation=60, fontsize=8, color=GREY, va="bottom")
     axes.axvline(found.budget_ms, color=LIMIT, linewidth=1.2, linestyle="--")
-    axes.annotate(
-        f" {found.budget_ms:g} ms allowed", (found.budget_ms, 0.01), xycoords=("data", "axes fraction"), fontsize=8
-    )
+    allowed = f"{found.budget_ms:g} ms allowed "
+    axes.annotate(allowed, (found.budget_ms, 0.01), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
     axes.set_xscale("log")
     axes.margins(x=0.25)
     axes.set_ylim(floor, 1.02)
