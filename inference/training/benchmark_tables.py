@@ -148,7 +148,7 @@ def _table(benchmark: Benchmark, steps: Sequence[Step]) -> Table:
     backbone = arm.settings.get("backbone")
     how = [str(arm.geometry), *([str(backbone)] if backbone else [])]
     if protocol.every > 1:
-        how.append(f"each {protocol.every}th training frame")
+        how.append(f"one training frame in {protocol.every}")
     return Table(
         detector=arm.detector,
         title=f"{arm.detector} on {protocol.title}: {', '.join(how)}",

@@ -103,7 +103,7 @@ def test_scenes_are_stated_by_mean_and_together_and_scene_13_is_not_counted(tmp_
     assert [step.skipped for step in steps] == ["", "", "the dataset has no ground truth"]
     (table,) = tables(benchmark, steps)
     assert [row.name for row in table.rows] == ["01", "02", "mean of 2 scenes", "all scenes together"]
-    assert "each 2th training frame" in table.title
+    assert "one training frame in 2" in table.title
     assert table.names["image_auroc"] == "frame AUROC"
     assert "13: not judged, the dataset has no ground truth; not counted in the mean." in table.notes
     # Together: as if all maps had been judged as one set.

@@ -74,7 +74,7 @@ class PaperProtocol(ABC):
 
     def __init__(self, root: Path, *, every: int = 1) -> None:
         if every > 1 and not self.videos:
-            raise DataError(f"every {every}: {self.title} has no training videos to take each {every}th frame of")
+            raise DataError(f"every {every}: {self.title} has no training videos to leave frames out of")
         self.root, self.every = root, every
         self.categories = self._found()
 
