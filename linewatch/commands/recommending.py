@@ -91,12 +91,15 @@ def _size(given: str) -> tuple[int, int]:
 def _print(found: "Recommendation") -> None:
     from rich.console import Console  # noqa: PLC0415 - not needed for --help
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
     console.print(_table(found))
-    plain = f"{found.n_fitted} good images to fit on, {found.n_held_out} to judge; compared on made-up defects: "
-    console.print(f"{plain}{', '.join(found.compared_on)}", style="dim", soft_wrap=True, markup=False)
+    compared = f"{found.n_fitted} good images to fit on, {found.n_held_out} to judge; compared on made-up defects: "
+    console.print(f"{compared}{', '.join(found.compared_on)}", style="dim", soft_wrap=True)
+    for trial in found.trials:
+        if trial.reason:
+            console.print(f"{trial.name}: {trial.status}, {trial.reason}", style=_STYLES[trial.status], soft_wrap=True)
     typer.echo(found.why)
     for caution in found.cautions:
         typer.echo(f"but: {caution}")
@@ -105,41 +108,34 @@ def _print(found: "Recommendation") -> None:
 
 
 def _table(found: "Recommendation") -> "Table":
+    """As wide as a terminal of 80 columns, so that it is never cut."""
     from rich.table import Table  # noqa: PLC0415 - not needed for --help
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "detector", "backbone"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("ms", "image AUROC", "90 %", "found at 5 %", "pixel AUROC", "AUPRO", "fitted in"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    table.add_column("\ndetector", no_wrap=True)
+    for heading in ("\nms", "image\nAUROC", "\n90 %", "found\nat 5 %", "pixel\nAUROC", "\nAUPRO", "fitted\nin"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
     for trial in found.trials:
         table.add_row(*_row(trial), style=_STYLES[trial.status])
     return table
 
 
 def _row(trial: "Trial") -> list[str]:
-    from rich.markup import escape  # noqa: PLC0415 - not needed for --help
-
     def shown(value: float | None, form: str, unit: str = "") -> str:
         return "-" if value is None else f"{value:{form}}{unit}"
 
-    bounds = "-" if trial.image_auroc_90 is None else "{:.3f}–{:.3f}".format(*trial.image_auroc_90)  # noqa: RUF001 - a range
-    said = trial.status if not trial.reason else f"{trial.status}: {trial.reason}"
-    if trial.learned is not None and trial.learned < 1:
-        said += f" (had time for {trial.learned:.0%} of its epochs)"
+    low, high = trial.image_auroc_90 or (None, None)
     return [
-        "→" if trial.status == "chosen" else "",
-        trial.detector,
-        trial.backbone or "-",
+        {"chosen": ">", "equal": "="}.get(trial.status, ""),
+        trial.name,
         shown(trial.ms, ".1f"),
         shown(trial.image_auroc, ".3f"),
-        bounds,
-        shown(trial.found, ".1%"),
+        "-" if low is None else f"{shown(low, '.2f')}-{shown(high, '.2f')}",
+        shown(trial.found, ".0%"),
         shown(trial.pixel_auroc, ".3f"),
         shown(trial.aupro, ".3f"),
         shown(trial.fit_seconds, ".0f", " s"),
-        escape(said),
     ]
 
 

@@ -51,9 +51,10 @@ def test_the_table_the_reason_and_what_to_run_next(
     assert main([*arguments, "--weights", "random", "--json", str(figures), "--plots", str(plots)]) == 0
     said = capsys.readouterr().out
     lines = said.splitlines()
-    assert lines[0].split()[:2] == ["detector", "backbone"]
-    assert lines[1].startswith("→")
-    assert "failed: ValueError: a hammer fell on it" in said
+    assert lines[1].split()[:2] == ["detector", "ms"]
+    assert lines[2].startswith(">")
+    assert max(map(len, lines[:6])) <= 80
+    assert "broken: failed, ValueError: a hammer fell on it" in said
     assert "24 good images to fit on, 6 to judge; compared on made-up defects: confetti, cutpaste, scar" in said
     found = json.loads(figures.read_text())
     assert [trial["status"] for trial in found["trials"]].count("chosen") == 1
@@ -79,7 +80,7 @@ def test_without_anybody_fast_enough_it_fails_and_says_what_to_do(
 ) -> None:
     assert main([*command(data), "--budget-ms", "0.001", "--detectors", "template"]) == 1
     said = capsys.readouterr().out
-    assert "too slow: judges an image in" in said
+    assert "template: too slow, judges an image in" in said
     assert "raise --budget-ms or lower --image-size" in said
 
 
