@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from inference.detectors.base import Detector
 
 DETECTORS: dict[str, str] = {
+    "mlff": "inference.detectors.mlff:Mlff",
     "padim": "inference.detectors.padim:Padim",
     "spade": "inference.detectors.spade:Spade",
     "msflow": "inference.detectors.msflow:Msflow",

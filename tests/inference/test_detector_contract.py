@@ -27,7 +27,13 @@ from storage.models import Registry
 from tests.inference.tensors import Tensors
 
 SIZE = (48, 32)  # width, height
+MLFF = {"batch": 12, "repeat": 2, "learning_rate": 0.1, "kinds": ("confetti",)}
 SMALL: dict[str, list[dict[str, object]]] = {
+    "mlff": [
+        {**MLFF, "width": 8, "levels": 8, "scales": (1, 2), "epochs": 24, "decay": 0.9},
+        {**MLFF, "width": 16, "texture": False, "freeze_backbone": False, "epochs": 12, "decay": 0.85},
+        {**MLFF, "width": 8, "texture": False, "redraw": False, "epochs": 12, "decay": 0.85},
+    ],
     "padim": [{"dimensions": 20}, {"dimensions": 20, "reduction": "semi-orthogonal"}],
     "spade": [{"neighbours": 5}, {"neighbours": 3, "kappa": 2, "storage": "float16", "score": "map"}],
     "msflow": [
