@@ -29,6 +29,11 @@ class Cell:
         """Ours less the paper's."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
+    def texts(self) -> list[str]:
+        """Ours with its spread, the paper's, and the difference; `-` for what there is not."""
+        ours = _shown(self.ours) + ("" if self.spread is None else f" ± {self.spread:.1f}")
+        return [ours, _shown(self.paper), _shown(self.difference, "+.1f")]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -80,9 +85,8 @@ class Table:
         found = []
         for metric in self.names:
             cell = row.cells.get(metric, Cell())
-            found.append(_shown(cell.ours) + ("" if cell.spread is None else f" ± {cell.spread:.1f}"))
-            if self.compares(metric):
-                found += [_shown(cell.paper), _shown(cell.difference, "+.1f")]
+            texts = cell.texts()
+            found += texts if self.compares(metric) else texts[:1]
         return found
 
     def markdown(self) -> str:

@@ -11,7 +11,7 @@ from linewatch.commands.fitting import Device
 
 if TYPE_CHECKING:
     from inference.training.benchmark import Entrant, Step
-    from inference.training.benchmark_tables import Table
+    from inference.training.benchmark_tables import Cell, Table
 
 app = typer.Typer()
 
@@ -173,17 +173,32 @@ def _print(table: "Table") -> None:
     from rich.console import Console  # noqa: PLC0415 - not needed for --help
     from rich.table import Table as Grid  # noqa: PLC0415 - not needed for --help
 
+    from inference.training.benchmark_tables import COMPARED, Cell  # noqa: PLC0415 - brings torch
+
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         typer.echo(f"{table.markdown()}\n")
         return
-    grid = Grid(box=None, pad_edge=False)
-    for number, heading in enumerate(table.headings()):
-        grid.add_column(heading, justify="right" if number else "left")
-    for row, line in zip(table.rows, table.lines(), strict=True):
-        grid.add_row(*line, style="bold" if row.summary else "")
     console.print(table.title, style="bold")
-    console.print(grid)
+    compared = [metric for metric in table.names if metric in COMPARED]
+    # Apart, so that a table is as wide as a terminal usually is.
+    for metrics in (compared, [metric for metric in table.names if metric not in COMPARED]):
+        grid = Grid(box=None, pad_edge=False)
+        grid.add_column(f"\n{table.unit}", no_wrap=True)
+        for metric in metrics:
+            heading = (
+                f"{table.names[metric]}\n ours paper  diff" if table.compares(metric) else f"\n{table.names[metric]}"
+            )
+            grid.add_column(heading, justify="right", no_wrap=True)
+        for row in table.rows:
+            cells = [_cell(row.cells.get(metric, Cell()), compared=table.compares(metric)) for metric in metrics]
+            grid.add_row(row.name, *cells, style="bold" if row.summary else "")
+        console.print(grid)
     for note in [*([f"Paper: {table.paper}."] if table.paper else []), *table.notes]:
         console.print(note)
     console.print()
+
+
+def _cell(cell: "Cell", *, compared: bool) -> str:
+    ours, paper, difference = cell.texts()
+    return f"{ours:>5} {paper:>5} {difference:>5}" if compared else ours
