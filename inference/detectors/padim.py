@@ -5,6 +5,7 @@ localization. ICPR 2020 workshops, arXiv 2011.08785. The semi-orthogonal reducti
 Semi-orthogonal embedding for efficient unsupervised anomaly segmentation, arXiv 2105.14737.
 """
 
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,6 +33,7 @@ _PAPER: dict[str, dict[str, Any]] = {
     "swin_b": {"layers": ("features.1", "features.3", "features.5"), "dimensions": 550},
 }
 _FEW_IMAGES = 16
+_BATCH = 8  # images taken in at once by an update
 
 log = structlog.get_logger()
 
@@ -144,11 +146,47 @@ class Padim(Detector):
         moments = Moments(cells, d, self.gaussians.mean.device)
         for batch in images.stream():
             moments.update(self.embed(batch))
-            progress(moments.count, 0)  # how many will come is the caller's knowledge
+            progress(int(moments.count), 0)  # how many will come is the caller's knowledge
         if moments.count < 2:
-            raise FitError(f"PaDiM needs at least 2 good images, got {moments.count}: add images")
+            raise FitError(f"PaDiM needs at least 2 good images, got {moments.count:g}: add images")
+        self._learn(moments)
+
+    @torch.no_grad()
+    def update(
+        self,
+        images: TrainingImages | Iterable[Tensor],
+        *,
+        half_life: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Learn from more good images, as if they had been among those of `fit`; in memory, as much as `fit` takes.
+
+        Args:
+            images: the good images, or batches `[B, 3, H, W]` of them; oldest first, should a half-life be given.
+            half_life: images after which an image weighs half as much; None: all weigh the same.
+            progress: told how many images were taken in.
+
+        Raises:
+            FitError: no images, or some that cannot be learned from; a half-life below one image; or the model does
+                not know how many images it was fitted on.
+            WeightsError: the backbone has no weights.
+        """
+        self.backbone.require_weights()
+        if half_life is not None and half_life < 1:
+            raise FitError(f"a half-life of {half_life:g} images forgets each before the next: use 1 or more")
+        moments, count = self.gaussians.moments(self.settings.epsilon), 0
+        for batch in images if isinstance(images, Iterable) else _oldest_first(images):
+            moments.update(self.embed(batch), half_life)
+            count += len(batch)
+            if progress is not None:
+                progress(count, 0)
+        if count == 0:
+            raise FitError("there are no images to update the model with: add some")
+        self._learn(moments)
+
+    def _learn(self, moments: Moments) -> None:
         if moments.count < _FEW_IMAGES:
-            log.warning("few images: distances are mostly guesses", images=moments.count, advised=_FEW_IMAGES)
+            log.warning("few images: distances are mostly guesses", images=int(moments.count), advised=_FEW_IMAGES)
         self.gaussians.fit(moments, self.settings.epsilon)
 
     def forward(self, images: Tensor) -> Detection:
@@ -156,3 +194,9 @@ class Padim(Detector):
         distances = self.gaussians(self.embed(images)).sqrt()  # [cells, B]
         maps = self.maps(distances.mT.unflatten(1, self.grid))  # [B, H, W]
         return Detection(maps=maps, scores=maps.amax(dim=(1, 2)))
+
+
+def _oldest_first(images: TrainingImages) -> Iterator[Tensor]:
+    """All of them in the order of their numbers, which a stream does not keep."""
+    numbers = range(len(images))
+    return (images.take(numbers[first : first + _BATCH]) for first in numbers[::_BATCH])

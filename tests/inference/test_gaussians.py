@@ -62,6 +62,29 @@ def test_merging_equals_having_seen_all_in_either_order(
         np.testing.assert_allclose(both.covariance().numpy(), whole.covariance().numpy(), rtol=0, atol=4e-6 * scale)
 
 
+@settings(max_examples=40, deadline=None)
+@given(streams(), st.sampled_from([1.0, 2.5, 30.0]))
+def test_with_a_half_life_samples_weigh_by_their_age(
+    stream: tuple[np.ndarray, list[int], int], half_life: float
+) -> None:
+    """However the stream is cut, a sample seen k samples ago weighs 2^(-k/h)."""
+    samples, splits, d = stream
+    moments = Moments(CELLS, d)
+    for batch in np.split(samples, splits, axis=1):
+        moments.update(torch.from_numpy(batch), half_life)
+    exact = samples.astype(np.float64)
+    weights = 2.0 ** (-np.arange(samples.shape[1])[::-1] / half_life)
+    assert moments.count == pytest.approx(weights.sum(), rel=1e-12)
+    for cell in range(CELLS):
+        mean = np.average(exact[cell], axis=0, weights=weights)
+        np.testing.assert_allclose(moments.mean[cell].numpy(), mean, rtol=1e-11, atol=1e-11)
+        # numpy divides by the sum of the weights; n - 1 is as without a half-life
+        expected = np.cov(exact[cell], rowvar=False, aweights=weights, ddof=0).reshape(d, d)
+        expected *= weights.sum() / (weights.sum() - 1)
+        found = moments.covariance(slice(cell, cell + 1))[0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
 def test_merging_leaves_its_inputs_alone() -> None:
     samples = np.random.default_rng(0).standard_normal((CELLS, 9, 4)).astype(np.float32)
     first, second = learn(samples[:, :4], [], 4), learn(samples[:, 4:], [], 4)
@@ -119,3 +142,38 @@ def test_not_finite_samples_are_refused() -> None:
 
 def test_before_fitting_distances_are_no_numbers() -> None:
     assert bool(Gaussians(CELLS, 4)(torch.zeros(CELLS, 1, 4)).isnan().all())
+
+
+@pytest.mark.parametrize(("samples", "d", "epsilon"), [(200, 60, 0.01), (12, 60, 0.01), (2, 5, 0.01), (90, 7, 0.0)])
+def test_moments_are_recovered_from_the_factors(samples: int, d: int, epsilon: float) -> None:
+    rng = np.random.default_rng(7)
+    learned = learn((rng.standard_normal((CELLS, samples, d)) * 3 + 1).astype(np.float32), [], d)
+    gaussians = Gaussians(CELLS, d)
+    gaussians.fit(learned, epsilon)
+    recovered = gaussians.moments(epsilon)
+    assert recovered.count == samples
+    torch.testing.assert_close(recovered.mean, learned.mean, rtol=1e-6, atol=1e-6)
+    scale = float(learned.covariance().abs().max())
+    np.testing.assert_allclose(recovered.covariance().numpy(), learned.covariance().numpy(), rtol=0, atol=2e-6 * scale)
+
+
+def test_models_of_before_the_count_was_kept_load_but_do_not_say_it() -> None:
+    gaussians, older = Gaussians(CELLS, 4), Gaussians(CELLS, 4)
+    gaussians.fit(learn(np.random.default_rng(0).random((CELLS, 9, 4), np.float32), [], 4), epsilon=0.01)
+    state = gaussians.state_dict()
+    del state["count"]
+    older.load_state_dict(state)
+    assert torch.equal(older.mean, gaussians.mean)
+    with pytest.raises(FitError, match="does not say how many images it was fitted on"):
+        older.moments(0.01)
+    older.count.fill_(9)  # whoever knows it may say it
+    torch.testing.assert_close(older.moments(0.01).covariance(), gaussians.moments(0.01).covariance())
+
+
+def test_a_refused_covariance_leaves_the_cells_as_they_were() -> None:
+    gaussians = Gaussians(CELLS, 4)
+    gaussians.fit(learn(np.random.default_rng(0).random((CELLS, 9, 4), np.float32), [], 4), epsilon=0.01)
+    before = {key: tensor.clone() for key, tensor in gaussians.state_dict().items()}
+    with pytest.raises(FitError, match="not positive definite"):
+        gaussians.fit(learn(np.ones((CELLS, 5, 4), np.float32), [], 4), epsilon=0.0)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in gaussians.state_dict().items())

@@ -119,7 +119,7 @@ def test_parameters_and_macs_are_counted() -> None:
     triangle = sum(b * (b - a) for a, b in detector.gaussians.blocks)
     assert triangle == 6250
     constants = 6 + 2 * 256 * 64  # ImageNet's mean and deviation, the two map matrices
-    assert detector.parameter_count() == backbone + d + cells * (d + triangle) + constants
+    assert detector.parameter_count() == backbone + d + cells * (d + triangle) + constants + 1  # the count
     stem = 64 * 3 * 49 * 128 * 128
     layer1 = 4 * 64 * 64 * 9 * 64**2
     layer2 = (64 * 128 * 9 + 3 * 128 * 128 * 9 + 64 * 128) * 32**2
@@ -205,3 +205,79 @@ def test_an_image_that_is_no_number_spoils_only_itself() -> None:
     spoiled = detector(batch).scores
     assert spoiled.isnan().tolist() == [False, False, True, False]
     torch.testing.assert_close(spoiled[[0, 1, 3]], alone[[0, 1, 3]])
+
+
+def updated(first: Tensor, rest: list[Tensor], half_life: float | None = None, **settings: object) -> Padim:
+    detector = fitted(first, **settings)
+    for batch in rest:
+        detector.update(Tensors(batch, 5), half_life=half_life)
+    return detector
+
+
+@pytest.mark.parametrize("reduction", ["random", "semi-orthogonal"])
+@pytest.mark.parametrize(("count", "cuts"), [(60, [40]), (24, [9, 10, 17]), (60, list(range(20, 60, 2)))])
+def test_an_update_is_as_good_as_having_known_all(reduction: str, count: int, cuts: list[int]) -> None:
+    """Also after twenty, and where dimensions outnumber images, so that epsilon carries the rest."""
+    everything, test = images(count, 0), torch.cat([images(3, 1), images(3, 2) * 0.7])
+    parts = everything.tensor_split(cuts)
+    whole = fitted(everything, reduction=reduction, dimensions=30)(test)
+    bit_by_bit = updated(parts[0], list(parts[1:]), reduction=reduction, dimensions=30)(test)
+    torch.testing.assert_close(bit_by_bit.scores, whole.scores, rtol=1e-4, atol=0)
+    torch.testing.assert_close(bit_by_bit.maps, whole.maps, rtol=2e-4, atol=0)
+
+
+def test_the_order_of_updates_does_not_matter() -> None:
+    one, two, three, test = images(20, 0), images(7, 1), images(13, 2), images(4, 3)
+    forwards = updated(one, [two, three], dimensions=30)(test)
+    backwards = updated(three, [two, one], dimensions=30)(test)
+    torch.testing.assert_close(forwards.scores, backwards.scores, rtol=1e-4, atol=0)
+
+
+def test_with_a_half_life_the_model_moves_to_what_it_sees_now() -> None:
+    dark, bright = images(40, 0) * 0.3, images(40, 1) * 0.3 + 0.5
+    steady, tracking = updated(dark, [bright], dimensions=4), updated(dark, [bright], half_life=10, dimensions=4)
+    assert float(steady.gaussians.count) == 80
+    assert float(tracking.gaussians.count) == pytest.approx((1 - 0.5**4) / (1 - 0.5**0.1) + 40 * 0.5**4)
+    now, then = images(9, 2) * 0.3 + 0.5, images(9, 3) * 0.3
+    assert float(steady(then).maps.mean() / steady(now).maps.mean()) == pytest.approx(1, abs=0.2)
+    assert float(tracking(then).maps.mean() / tracking(now).maps.mean()) > 1.5
+
+
+def test_a_half_life_of_few_images_is_warned_of() -> None:
+    """However many were seen: only so many still count."""
+    detector = fitted(images(40, 0), dimensions=4)
+    for half_life, warned in ((5, True), (50, False)):
+        with capture_logs() as logs:
+            detector.update([images(40, 1)], half_life=half_life)
+        assert [entry["event"] for entry in logs if entry["event"].startswith("few images")] == (
+            ["few images: distances are mostly guesses"] if warned else []
+        )
+
+
+def test_a_half_life_counts_images_not_updates() -> None:
+    first, rest, test = images(30, 0), images(24, 1), images(3, 2)
+    at_once = updated(first, [rest], half_life=10, dimensions=20)(test)
+    in_turn = updated(first, list(rest.split(4)), half_life=10, dimensions=20)(test)
+    torch.testing.assert_close(at_once.scores, in_turn.scores, rtol=1e-4, atol=0)
+
+
+def test_batches_will_do_for_an_update() -> None:
+    first, rest, test = images(20, 0), images(9, 1), images(2, 2)
+    detector, seen = fitted(first, dimensions=20), list[int]()
+    detector.update(iter(rest.split(4)), progress=lambda done, _total, _note="": seen.append(done))
+    assert seen == [4, 8, 9]
+    torch.testing.assert_close(detector(test).scores, updated(first, [rest], dimensions=20)(test).scores)
+
+
+def test_updates_that_cannot_be_made_are_refused() -> None:
+    detector, test = fitted(images(20, 0), dimensions=8), images(2, 1)
+    before = detector(test).scores
+    with pytest.raises(FitError, match="no images to update"):
+        detector.update([])
+    with pytest.raises(FitError, match=r"a half-life of 0\.5 images forgets"):
+        detector.update([images(2, 2)], half_life=0.5)
+    with pytest.raises(FitError, match="not positive definite"):
+        detector.update([images(2, 2) * torch.nan])
+    assert torch.equal(detector(test).scores, before)
+    with pytest.raises(WeightsError, match="no weights yet"):
+        Padim(PadimSettings(image_size=SIZE)).update([images(2, 2)])
