@@ -31,6 +31,7 @@ as in CS-Flow, arXiv 2110.02855.
 from collections.abc import Sequence
 from itertools import pairwise
 from math import pi
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +104,7 @@ class ChainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map x `[B, C, h, w]` to y of the same shape and `log |det dy/dx|` `[B]`."""
-        first, *rest = x[:, self.permutation].split(self.sizes, dim=1)
+        first, *rest = torch.split(x[:, self.permutation], self.sizes, dim=1)
         done, memory = [first], None
         log_det = x.new_zeros(x.shape[0])
         for level, group in zip(self.levels, rest, strict=True):
@@ -114,7 +115,7 @@ class ChainBlock(nn.Module):
 
     def inverse(self, y: Tensor) -> Tensor:
         """Find the x of a y."""
-        groups = y.split(self.sizes, dim=1)
+        groups = torch.split(y, self.sizes, dim=1)
         found, memory = [groups[0]], None
         for level, (before, group) in zip(self.levels, pairwise(groups), strict=True):
             sigma, shift, memory = level(before, memory)
@@ -145,5 +146,5 @@ class ChainFlow(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         """Find the features of a z."""
         for block in reversed(self.blocks):
-            z = block.inverse(z)
+            z = cast("ChainBlock", block).inverse(z)
         return z

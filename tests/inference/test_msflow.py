@@ -16,7 +16,7 @@ from tests.inference.tensors import Tensors
 
 SIZE = (64, 48)  # width, height
 GRID = (3, 4)  # of layer3
-QUICK = {"hidden": 16, "epochs": 6, "batch": 8, "learning_rate": 3e-3, "image_size": SIZE}
+QUICK = {"hidden": 16, "epochs": 6, "batch": 8, "learning_rate": 3e-3, "noise": 0.1, "image_size": SIZE}
 
 
 def ignore(_done: int, _total: int, _note: str = "", /) -> None:
@@ -49,8 +49,11 @@ def detector() -> Msflow:
 
 
 def likelihood(detector: Msflow, images: Tensor) -> float:
+    """Mean log-density per dimension, without its constant."""
+    features = (detector.backbone(images)[0] - detector.mean) / detector.deviation
     with torch.no_grad():
-        return -float(detector.loss((detector.backbone(images)[0],), torch.Generator()))
+        z, log_det = detector.head(features)
+    return float((log_det - 0.5 * z.square().sum(dim=(1, 2, 3))).mean()) / features[0].numel()
 
 
 def test_training_raises_the_likelihood_of_unseen_good_images(detector: Msflow) -> None:
@@ -103,9 +106,25 @@ def test_standardised_features_have_mean_0_and_deviation_1(tmp_path: Path, detec
     kept = fitted(Training(features=tmp_path))  # features kept on disk change nothing
     assert len(list(tmp_path.iterdir())) == 1
     assert torch.equal(kept(stripes(2, 1)).scores, detector(stripes(2, 1)).scores)
-    plain = fitted(standardise=False, epochs=1)
+    plain = fitted(standardise=False, noise=0, epochs=1)
     assert torch.equal(plain.mean, torch.zeros_like(plain.mean))
     assert torch.equal(plain.deviation, torch.ones_like(plain.deviation))
+
+
+def test_the_loss_is_the_likelihood_of_noisy_features(detector: Msflow) -> None:
+    images = stripes(4, seed=3)
+    batch = (detector.backbone(images)[0],)
+
+    def loss(model: Msflow, seed: int) -> float:
+        with torch.no_grad():
+            return float(model.loss(batch, torch.Generator().manual_seed(seed)))
+
+    assert loss(detector, 1) == loss(detector, 1)
+    assert loss(detector, 1) != loss(detector, 2)
+    assert loss(detector, 1) > -likelihood(detector, images)
+    plain = empty(noise=0)
+    plain.load_state_dict(detector.state_dict())
+    assert loss(plain, 1) == loss(plain, 2) == pytest.approx(-likelihood(detector, images))
 
 
 def test_the_rate_falls_only_if_asked() -> None:
