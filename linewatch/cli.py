@@ -22,7 +22,17 @@ from linewatch.errors import ConfigError, FrontError
 from linewatch.telemetry import DEBUG, DEFECTS
 from storage.errors import BundleError, StorageError
 
-_MODULES = ("running", "watching", "recommending", "fitting", "benchmarking", "models", "listing", "checking")
+_MODULES = (
+    "running",
+    "watching",
+    "recommending",
+    "fitting",
+    "updating",
+    "benchmarking",
+    "models",
+    "listing",
+    "checking",
+)
 _WRONG_REQUEST = (ConfigError, BundleError, DataError, WeightsError, EngineError)
 _FAILED = (FrontError, IngestError, StorageError, InferenceError, AlertError)
 _DEFECT = 70  # EX_SOFTWARE of sysexits.h

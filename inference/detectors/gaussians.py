@@ -157,28 +157,38 @@ class Gaussians(nn.Module):
             self.mean[cells] = moments.mean[cells].float()
         self.count.fill_(moments.count)
 
-    def moments(self, epsilon: float) -> Moments:
+    def moments(self, epsilon: float, samples: int = 0) -> Moments:
         """What `fit` was given, to float32's precision: `L^T` is the inverse of the whitening, and `L L^T` the rest.
 
         Args:
             epsilon: what `fit` was given.
+            samples: how many there were, in case the model does not know it; 0: that is not known either.
 
         Raises:
             FitError: it is not known how many samples there were.
         """
-        if float(self.count) == 0:
+        count = float(self.count) or float(samples)
+        if count == 0:
             raise FitError("the model does not say how many images it was fitted on, as older ones do not: fit it anew")
         cells, d = self.mean.shape
         moments = Moments(cells, d, self.mean.device)
-        moments.count = float(self.count)
+        moments.count = count
         moments.mean.copy_(self.mean)
         identity = torch.eye(d, dtype=torch.float64, device=self.mean.device)
         for part in moments.chunks():
             factor = torch.linalg.solve_triangular(_square(self.whitening(), part), identity, upper=True)  # L^T
-            scatter = (factor.mT @ factor - epsilon * identity) * (moments.count - 1)
+            scatter = (factor.mT @ factor - epsilon * identity) * (count - 1)
             for (a, b), block in zip(self.blocks, moments.scatter, strict=True):
                 block[part] = scatter[:, :b, a:b]
         return moments
+
+    def whiten(self, values: Tensor) -> Tensor:
+        """`L^-1 (x - mean)` of vectors `[cells, B, d]`, of the same shape: their squared length is the distance."""
+        centred = values - self.mean.unsqueeze(1)
+        parts = [
+            torch.bmm(centred[:, :, :b], block) for (_, b), block in zip(self.blocks, self.whitening(), strict=True)
+        ]
+        return torch.cat(parts, dim=2)
 
     def forward(self, values: Tensor) -> Tensor:
         """Squared distances `[cells, B]` of vectors `[cells, B, d]`."""

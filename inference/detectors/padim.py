@@ -157,13 +157,16 @@ class Padim(Detector):
         images: TrainingImages | Iterable[Tensor],
         *,
         half_life: float | None = None,
+        n_train: int = 0,
         progress: Progress | None = None,
     ) -> None:
         """Learn from more good images, as if they had been among those of `fit`; in memory, as much as `fit` takes.
 
         Args:
             images: the good images, or batches `[B, 3, H, W]` of them; oldest first, should a half-life be given.
-            half_life: images after which an image weighs half as much; None: all weigh the same.
+            half_life: images after which an image weighs half as much, better more than there are dimensions; None: all
+                weigh the same.
+            n_train: how many images it was fitted on, in case it does not know; 0: that is not known either.
             progress: told how many images were taken in.
 
         Raises:
@@ -174,7 +177,7 @@ class Padim(Detector):
         self.backbone.require_weights()
         if half_life is not None and half_life < 1:
             raise FitError(f"a half-life of {half_life:g} images forgets each before the next: use 1 or more")
-        moments, count = self.gaussians.moments(self.settings.epsilon), 0
+        moments, count = self.gaussians.moments(self.settings.epsilon, n_train), 0
         for batch in images if isinstance(images, Iterable) else _oldest_first(images):
             moments.update(self.embed(batch), half_life)
             count += len(batch)

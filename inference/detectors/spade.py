@@ -4,7 +4,8 @@ Cohen, Hoshen: Sub-image anomaly detection with deep pyramid correspondences. ar
 with which the authors of PaDiM rebuilt it for their comparison (arXiv 2011.08785, section IV.C).
 
 Nothing is estimated: the training images' features are the model, so that it grows with them (1.8 MB an image with
-ResNet18 at 256 pixels, half of that in float16), and a judgement searches all cells of the K images it retrieved.
+ResNet18 at 256 pixels, half of that in float16), and a judgement searches all cells of the K images it retrieved: on
+one thread of a CPU 1.9 s for K = 50, and 0.24 s for K = 5.
 """
 
 from collections.abc import Mapping

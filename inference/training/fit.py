@@ -202,7 +202,7 @@ def fit_model(
         detector,
         preprocessing=made.preprocessing,
         calibration=calibration,
-        reference=_references(calibrated_on),
+        reference=references(calibrated_on),
         data_fingerprint=good.fingerprint,
         n_train=n_train,
         metrics={
@@ -219,7 +219,7 @@ def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Ca
     if good.calibration is not None:
         train, held_out = good.train, good.calibration
     elif good.video or isinstance(empty, TrainedDetector):
-        train, held_out = _hold_out(made, good)
+        train, held_out = hold_out(made, good)
     else:
         detector = made.fit(copy.deepcopy(empty), good.train, "fitting", report)
         return detector, _cross(made, empty, good.train, report), good.train, len(good.train)
@@ -228,8 +228,12 @@ def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Ca
     return detector, from_scores(scores, video=good.video), held_out, len(train)
 
 
-def _hold_out(made: Recipe, good: GoodImages) -> tuple[Images, Images]:
-    """A fifth of the images, kept from fitting."""
+def hold_out(made: Recipe, good: GoodImages) -> tuple[Images, Images]:
+    """Images to fit on, and a fifth of them that is kept from fitting.
+
+    Raises:
+        FitError: there are fewer than three.
+    """
     n = len(good.train)
     held = max(1, round(HELD_OUT * n))
     # Of a video the end is held out in one stretch: the frames beside a random one show the same scene, so a model
@@ -260,7 +264,7 @@ def _cross(made: Recipe, empty: Detector, images: Images, report: Report) -> Cal
     return from_scores(np.concatenate(scores), method="cross")
 
 
-def _references(images: Images) -> dict[str, bytes]:
+def references(images: Images) -> dict[str, bytes]:
     """Up to 16 prepared pictures as PNG, spread evenly."""
     spread = np.unique(np.linspace(0, len(images) - 1, min(REFERENCES, len(images))).round().astype(int))
     chosen = images.select(spread.tolist())

@@ -8,9 +8,9 @@ import typer
 import yaml
 
 from linewatch import telemetry
+from linewatch.commands.promises import asked_rate, statement, stored_calibration
 
 if TYPE_CHECKING:
-    from inference.calibration import Calibration
     from inference.training.evaluate import Evaluation
     from inference.training.score import Scored
     from ingest.preprocess import Preprocessing
@@ -60,7 +60,7 @@ def fit(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import Registry  # noqa: PLC0415 - not needed for --help
 
-    rate = _rate(false_alarms, fps)
+    rate = asked_rate(false_alarms, fps)
     if detector not in DETECTORS:
         raise typer.BadParameter(f"no detector {detector!r}: choose one of {', '.join(DETECTORS)}")
     options = _options(settings or [])
@@ -76,7 +76,7 @@ def fit(
     with progress_bar() as report:
         bundle = fit_model(made, data, out, every=every, limit=limit, report=report)
     typer.echo(f"{bundle.ref}: {detector} fitted on {bundle.manifest.n_train} good images")
-    typer.echo(_statement(_calibration(bundle.calibration()), rate))
+    typer.echo(statement(stored_calibration(bundle.calibration()), rate))
     promoted = Registry(out.parent).current(out.name)
     if promoted == bundle.manifest.version:
         typer.echo(f"next: linewatch evaluate {out} --data DIR, or linewatch score {out} PATH...")
@@ -102,7 +102,7 @@ def calibrate(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
 
-    rate = _rate(false_alarms, fps)
+    rate = asked_rate(false_alarms, fps)
     opened = open_bundle(bundle)
     with progress_bar() as report:
         calibration = run(opened, data, device=device, every=every, limit=limit, report=report)
@@ -111,7 +111,7 @@ def calibrate(
         typer.echo(json.dumps(about | calibration.threshold(rate).model_dump()))
         return
     typer.echo(f"{opened.ref}: calibrated")
-    typer.echo(_statement(calibration, rate))
+    typer.echo(statement(calibration, rate))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def evaluate(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
 
-    rate = _rate(false_alarms, fps)
+    rate = asked_rate(false_alarms, fps)
     with progress_bar() as report:
         findings = run(open_bundle(bundle), data, rate=rate, device=device, report=report)
     _print_evaluation(findings.summary)
@@ -162,7 +162,7 @@ def score(
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
     from storage.records import Status  # noqa: PLC0415 - not needed for --help
 
-    rate = _rate(false_alarms, fps)
+    rate = asked_rate(false_alarms, fps)
     engine = Engine(open_bundle(bundle), device=device)
     unjudged = 0
     for scored in run(engine, files(paths), rate=rate):
@@ -170,15 +170,6 @@ def score(
         unjudged += scored.status is Status.UNKNOWN
     if unjudged:
         raise typer.Exit(1)
-
-
-def _rate(false_alarms: str, fps: float | None) -> float:
-    from inference.calibration import parse_false_alarms  # noqa: PLC0415 - brings scipy
-
-    try:
-        return parse_false_alarms(false_alarms, fps)
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
@@ -236,23 +227,6 @@ def _weights(weights: str | None) -> str | None:
     if weights in BACKBONES and not Path(weights).exists():
         return str(store_path() / f"{weights}.safetensors")
     return weights
-
-
-def _calibration(stored: dict[str, Any] | None) -> "Calibration | None":
-    from inference.calibration import Calibration  # noqa: PLC0415 - brings scipy
-
-    return None if stored is None else Calibration.model_validate(stored)
-
-
-def _statement(calibration: "Calibration | None", rate: float) -> str:
-    if calibration is None:
-        return "not calibrated: run linewatch calibrate before it judges anything"
-    said = calibration.threshold(rate).statement(approximate=calibration.method == "cross")
-    if calibration.method == "cross":
-        said += "\ncross-calibrated, so approximate; good images that were not fitted on give an exact promise"
-    if calibration.decorrelation > 1:
-        said += f"\neach score is the highest of {calibration.decorrelation} neighbouring frames: fewer are independent"
-    return said
 
 
 def _print_evaluation(found: "Evaluation") -> None:

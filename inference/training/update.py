@@ -1,0 +1,110 @@
+"""From a sealed bundle and more good images to the next version of the model, without the images it was fitted on."""
+
+import time
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from inference.detectors.base import Progress
+from inference.engine import choose_device, load_detector, save_detector
+from inference.errors import DataError, EngineError
+from inference.training.calibrate import from_scores
+from inference.training.datasets import good_images
+from inference.training.fit import Recipe, hold_out, references
+from inference.training.images import groups, to_batch
+from inference.training.report import Report, silent
+from ingest.preprocess import Preprocessing
+from storage.models import Bundle, Registry
+
+_LEARNED = "learned"  # fingerprints of all the images a model has learned from, oldest first
+
+
+@runtime_checkable
+class Updatable(Protocol):
+    """A fitted detector that can learn from more images than those it was fitted on."""
+
+    def update(
+        self,
+        images: Iterable[Tensor],
+        *,
+        half_life: float | None = None,
+        n_train: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Learn from batches `[B, 3, H, W]`, oldest first, as `inference.detectors.padim.Padim.update` says."""
+        ...
+
+
+def update_model(
+    bundle: Bundle,
+    data: str,
+    *,
+    half_life: float | None = None,
+    device: str = "auto",
+    batch: int = 8,
+    every: int = 1,
+    limit: int = 2000,
+    report: Report = silent,
+) -> Bundle:
+    """Let a model learn from more good images, calibrate it anew, and write it as a new version that is not promoted.
+
+    Scores of the old model say nothing about the new one, so it is calibrated on the new images alone: those of
+    `calibration/good` when there are any, else a fifth that is held out; of a video, its end.
+
+    Args:
+        bundle: the model; it stays as it is.
+        data: a folder, a video, or any other source of good images the model has not seen, in order of age.
+        half_life: images after which an image weighs half as much; None: all weigh the same.
+        device: `auto`, `cpu`, `cuda`, …
+        batch: images taken in at once.
+        every: of a source, keep each `every`-th frame.
+        limit: of a source, keep at most so many frames.
+        report: told how far the work is.
+
+    Raises:
+        DataError: the images cannot be used, or are those the model was fitted on.
+        EngineError: the detector cannot learn from more images.
+        FitError: nothing can be learned from them.
+        storage.errors.StorageError: the bundle cannot be read or written.
+    """
+    started = time.monotonic()
+    manifest, chosen = bundle.manifest, choose_device(device)
+    detector = load_detector(bundle).to(chosen)
+    if not isinstance(detector, Updatable):
+        raise EngineError(f"{bundle.ref} is {manifest.detector}, which cannot learn on: fit it anew on all good images")
+    preprocessing = Preprocessing.model_validate(manifest.preprocessing)
+    made = Recipe(manifest.detector, detector.settings, preprocessing, weights=None, device=chosen, batch=batch)
+    good = good_images(data, preprocessing, every=every, limit=limit)
+    learned = [*manifest.metrics.get(_LEARNED, [manifest.data_fingerprint]), good.fingerprint]
+    if good.fingerprint in learned[:-1]:
+        raise DataError(f"{data} holds the very images {bundle.ref} has learned from: name images it has not seen")
+    train, held_out = (good.train, good.calibration) if good.calibration is not None else hold_out(made, good)
+    detector.update(
+        (to_batch(group).to(chosen) for group in groups(train, batch)),
+        half_life=half_life,
+        n_train=manifest.n_train,
+        progress=lambda done, _total, note="", /: report("updating", done, len(train), note),
+    )
+    calibration = from_scores(made.scores(detector, held_out, "calibrating", report), video=good.video)
+    folder = bundle.path.resolve().parent
+    return save_detector(
+        Registry(folder.parent),
+        folder.name,
+        detector,
+        preprocessing=preprocessing,
+        calibration=calibration,
+        reference=references(held_out),
+        data_fingerprint=sha256("\n".join(learned).encode()).hexdigest(),
+        n_train=manifest.n_train + len(train),
+        metrics={
+            "updated_from": manifest.version,
+            "half_life": half_life,
+            "update_seconds": round(time.monotonic() - started, 3),
+            "good_score_median": float(np.median(calibration.scores)),
+            "good_score_max": calibration.scores[-1],
+            _LEARNED: learned,
+        },
+    )
