@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +45,18 @@ class Checkpoint:
                     tensors[f"optimizer.{number}.{key}"] = value
                 elif value is not None:
                     plain.setdefault(str(number), {})[key] = value
-        about = {"training": self._training, "step": step, "epochs": epochs, "optimizer": plain}
-        written = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        about = json.dumps({"training": self._training, "step": step, "epochs": epochs, "optimizer": plain})
+        written = _unfinished(self._path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(
-                {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
-                written,
-                metadata={"about": json.dumps(about)},
-            )
+            save_file(tensors, written, metadata={"about": about, "checksum": _checksum(about, tensors)})
             with written.open("rb") as file:
                 os.fsync(file.fileno())
             written.replace(self._path)
         except (OSError, SafetensorError) as exc:
-            written.unlink(missing_ok=True)
+            with suppress(OSError):
+                written.unlink()
             raise FitError(f"checkpoint {self._path} cannot be written: {exc}; make room or train elsewhere") from exc
 
     def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int] | None:
@@ -71,25 +72,52 @@ class Checkpoint:
             return None
         try:
             with safe_open(self._path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
+                metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError, KeyError, ValueError) as exc:
+        except (OSError, SafetensorError) as exc:
             raise FitError(f"checkpoint {self._path} cannot be read ({exc}): remove it and train anew") from exc
+        if metadata.get("checksum") != _checksum(metadata.get("about", ""), tensors):
+            raise FitError(f"checkpoint {self._path} is damaged, or none: remove it and train anew")
+        about = json.loads(metadata["about"])
         if about["training"] != self._training:
             raise FitError(
                 f"checkpoint {self._path} is of another training (other settings, images or weights): give the same "
                 "ones again, or fit without --resume to start anew"
             )
-        module.load_state_dict({k.removeprefix("module."): t for k, t in tensors.items() if k.startswith("module.")})
-        state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in about["optimizer"].items()}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".", 2)
-                state.setdefault(int(number), {})[name] = tensor
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        try:
+            _restore(module, optimizer, tensors, about["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as exc:
+            raise FitError(
+                f"checkpoint {self._path} is of another version of this detector: remove it and train anew"
+            ) from exc
         return about["step"], about["epochs"]
 
     def remove(self) -> None:
         """Delete the file: the training is done."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+            _unfinished(self._path).unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """What is written before it takes the file's place; always of one name, so that kills leave one at most."""
+    return path.with_name(f"{path.name}.writing")
+
+
+def _restore(
+    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
+) -> None:
+    module.load_state_dict({k.removeprefix("module."): t for k, t in tensors.items() if k.startswith("module.")})
+    state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in plain.items()}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _checksum(about: str, tensors: Mapping[str, Tensor]) -> str:
+    total = zlib.crc32(about.encode())
+    for key, tensor in sorted(tensors.items()):
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(key.encode(), total))
+    return str(total)

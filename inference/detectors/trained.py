@@ -203,8 +203,8 @@ class _Run:
         if self.training.minutes is None:
             return False
         budget = 60 * self.training.minutes
-        if self.step == self.steps and steps == self.steps:
-            affordable = max(1, int(budget / seconds))
+        if self.step == self.steps:
+            affordable = max(1, int(budget / (seconds / steps * self.steps)))
             if affordable < self.epochs:
                 log.info("the budget holds fewer epochs", minutes=self.training.minutes, epochs=affordable)
                 self.epochs = affordable
