@@ -12,6 +12,7 @@ DETECTORS: dict[str, str] = {
     "mlff": "inference.detectors.mlff:Mlff",
     "padim": "inference.detectors.padim:Padim",
     "spade": "inference.detectors.spade:Spade",
+    "vae": "inference.detectors.vae:Vae",
     "msflow": "inference.detectors.msflow:Msflow",
 }
 """Name of a detector to `module:Class`."""

@@ -1,7 +1,7 @@
 """SPADE: how far an image, and each of its cells, is from the training images most like it.
 
 Cohen, Hoshen: Sub-image anomaly detection with deep pyramid correspondences. arXiv 2005.02357. The defaults are those
-with which the authors of PaDiM rebuilt it for their comparison (arXiv 2011.08785, section IV.C).
+with which the authors of PaDiM rebuilt it for their comparison (arXiv 2011.08785, section IV-B).
 
 Nothing is estimated: the training images' features are the model, so that it grows with them (1.8 MB an image with
 ResNet18 at 256 pixels, half of that in float16), and a judgement searches all cells of the K images it retrieved: on

@@ -35,6 +35,7 @@ SMALL: dict[str, list[dict[str, object]]] = {
         {**MLFF, "width": 8, "texture": False, "redraw": False, "epochs": 12, "decay": 0.85},
     ],
     "padim": [{"dimensions": 20}, {"dimensions": 20, "reduction": "semi-orthogonal"}],
+    "vae": [{"width": 4, "latent": 4, "epochs": 4, "batch": 8}],
     "spade": [{"neighbours": 5}, {"neighbours": 3, "kappa": 2, "storage": "float16", "score": "map"}],
     "msflow": [
         {"hidden": 16, "epochs": 2, "batch": 8},
