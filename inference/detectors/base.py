@@ -77,9 +77,10 @@ class TrainingImages(Protocol):
 
 
 class Progress(Protocol):
-    """Told how far the work is, in images: `total` 0 means as many as there are; `note` is shown beside the bar."""
+    """Told how far the work is, in images."""
 
-    def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Take notice: `total` 0 means as many as there are; `note` is shown beside the bar."""
 
 
 class Detector(nn.Module, ABC):

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inference.errors import FitError
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a training stands.
+
+    Attributes:
+        step: gradient steps done.
+        epochs: planned in all.
+        seconds: spent on the steps, all runs together.
+    """
+
+    step: int
+    epochs: int
+    seconds: float
 
 
 class Checkpoint:
@@ -29,7 +45,7 @@ class Checkpoint:
         self._path = path
         self._training = hashlib.sha256(training.encode()).hexdigest()
 
-    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, epochs: int) -> None:
+    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, reached: Reached) -> None:
         """Replace the file.
 
         Raises:
@@ -46,7 +62,7 @@ class Checkpoint:
                 elif value is not None:
                     plain.setdefault(str(number), {})[key] = value
         tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-        about = json.dumps({"training": self._training, "step": step, "epochs": epochs, "optimizer": plain})
+        about = json.dumps({"training": self._training, **asdict(reached), "optimizer": plain})
         written = _unfinished(self._path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +75,11 @@ class Checkpoint:
                 written.unlink()
             raise FitError(f"checkpoint {self._path} cannot be written: {exc}; make room or train elsewhere") from exc
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int] | None:
+    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Reached | None:
         """Bring module and optimiser to where the training stood.
 
         Returns:
-            The steps done and the epochs planned, or None when there is no checkpoint.
+            Where that is, or None when there is no checkpoint.
 
         Raises:
             FitError: it belongs to another training, or cannot be read.
@@ -86,17 +102,23 @@ class Checkpoint:
             )
         try:
             _restore(module, optimizer, tensors, about["optimizer"])
+            return Reached(about["step"], about["epochs"], about["seconds"])
         except (RuntimeError, ValueError, KeyError) as exc:
             raise FitError(
                 f"checkpoint {self._path} is of another version of this detector: remove it and train anew"
             ) from exc
-        return about["step"], about["epochs"]
 
-    def remove(self) -> None:
-        """Delete the file: the training is done."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            _unfinished(self._path).unlink(missing_ok=True)
+
+def discard(path: Path) -> bool:
+    """Delete a checkpoint: what was learned is in safety, or not wanted.
+
+    Returns:
+        Whether there was one.
+    """
+    there = path.is_file()
+    path.unlink(missing_ok=True)
+    _unfinished(path).unlink(missing_ok=True)
+    return there
 
 
 def _unfinished(path: Path) -> Path:

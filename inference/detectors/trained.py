@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from inference.detectors.backbones import Backbone
 from inference.detectors.base import Detector, Progress, Settings, TrainingImages
-from inference.detectors.checkpoints import Checkpoint
+from inference.detectors.checkpoints import Checkpoint, Reached
 from inference.errors import FitError
 
 log = structlog.get_logger()
@@ -46,9 +46,11 @@ class Training:
     """How a training is carried out; but for `minutes`, nothing of it changes what is learned.
 
     Attributes:
-        checkpoint: file that holds a run's state until it is done; None: a killed run starts anew.
+        checkpoint: file that holds a run's state, also when it is done: whoever has put the model into safety removes
+            it (`checkpoints.discard`); None: a killed run starts anew.
         every_s: seconds between checkpoints.
-        minutes: time the training may take: fewer epochs are made if need be; None: as long as it takes.
+        minutes: time the steps may take, those before a kill among them: fewer epochs are made if need be; None: as
+            long as it takes.
         features: folder in which features of frozen backbones are kept; None: computed anew in each epoch.
         features_bytes: room they may take there.
     """
@@ -74,12 +76,12 @@ class TrainedDetector(Detector):
     """A detector that minimises a loss; the backbone is frozen unless a subclass thaws it."""
 
     few: ClassVar[int] = 20
-    """Fewer good images than this are worth a warning."""
+    """Fewer good images than this are learned by heart: whoever fits warns of it."""
     settings: TrainedSettings
 
     @abstractmethod
     def samples(self, images: TrainingImages, training: Training, progress: Progress) -> Samples:
-        """Prepare what the epochs are made of: cached features, augmented images, …"""
+        """Prepare what the epochs are made of, such as cached features or augmented images."""
 
     @abstractmethod
     def optimizer(self) -> torch.optim.Optimizer:
@@ -97,7 +99,7 @@ class TrainedDetector(Detector):
         """Train for the epochs of the settings, or what the budget of minutes holds.
 
         Raises:
-            FitError: fewer than two images, a loss that is not finite, or a checkpoint of another training.
+            FitError: fewer than two images, a loss or a weight that is not finite, or a checkpoint of another training.
             WeightsError: the backbone has no weights.
         """
         training = training or Training()
@@ -106,8 +108,6 @@ class TrainedDetector(Detector):
                 module.require_weights()
         if len(images) < 2:
             raise FitError(f"{self.name} needs at least 2 good images, got {len(images)}: add images")
-        if len(images) < self.few:
-            log.warning("few images: the training will learn them by heart", images=len(images), advised=self.few)
         self.train()
         _Run(self, self.samples(images, training, progress), images, training, progress).carry_out()
         self.eval()
@@ -138,27 +138,49 @@ class _Run:
         self.checkpoint = Checkpoint(training.checkpoint, about)
         self.epochs = settings.epochs
         self.step = 0
+        self.before = self.seconds = 0.0  # spent on steps before a kill, and since
         self.smooth: float | None = None  # running mean of the loss, for people
 
     def carry_out(self) -> None:
         if (found := self.checkpoint.load(self.detector, self.optimizer)) is not None:
-            self.step, self.epochs = found
+            self.step, self.epochs, self.before = found.step, found.epochs, found.seconds
             log.info("training goes on from its checkpoint", epoch=self.step // self.steps, of=self.epochs)
-        began = saved = time.monotonic()
         first = self.step
+        if not (first and self._out_of_time(0.0, 0)):
+            self._train()
+        self._require_finite()
+        if self.step > first:
+            self._save()
+
+    def _train(self) -> None:
+        first, began = self.step, time.monotonic()
+        saved = began
         for batch in self._batches():
             self._learn(batch)
             self.step += 1
             now = time.monotonic()
-            if self._out_of_time(now - began, self.step - first):
+            self.seconds = now - began
+            if self._out_of_time(self.seconds, self.step - first):
                 break
             done, total = self.step * self.batch, self.epochs * self.steps * self.batch
             epoch = (self.step - 1) // self.steps + 1
             self.progress(done, total, f"epoch {epoch}/{self.epochs}, loss {self.smooth:.4g}")
             if now - saved > self.training.every_s:
-                self.checkpoint.save(self.detector, self.optimizer, self.step, self.epochs)
+                self._save()
                 saved = now
-        self.checkpoint.remove()
+
+    def _save(self) -> None:
+        reached = Reached(self.step, self.epochs, self.before + self.seconds)
+        self.checkpoint.save(self.detector, self.optimizer, reached)
+
+    def _require_finite(self) -> None:
+        """The loss tells of a broken weight one step later: after the last nobody would."""
+        for key, tensor in self.detector.state_dict().items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise FitError(
+                    f"{key} of {self.detector.name} is not finite after step {self.step}: lower learning_rate "
+                    f"({self.detector.settings.learning_rate:g})"
+                )
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The rest of the training, prepared one batch ahead."""
@@ -203,12 +225,14 @@ class _Run:
         if self.training.minutes is None:
             return False
         budget = 60 * self.training.minutes
+        spent = self.before + seconds
         if self.step == self.steps:
-            affordable = max(1, int(budget / (seconds / steps * self.steps)))
+            epoch = self.steps * (seconds / steps if steps else spent / self.step)
+            affordable = max(1, 1 + int((budget - spent) / max(epoch, 1e-9)))
             if affordable < self.epochs:
                 log.info("the budget holds fewer epochs", minutes=self.training.minutes, epochs=affordable)
                 self.epochs = affordable
-        if seconds <= budget or self.step >= self.epochs * self.steps:
+        if spent <= budget or self.step >= self.epochs * self.steps:
             return False
         log.warning("the budget is spent", minutes=self.training.minutes, epochs=round(self.step / self.steps, 2))
         return True

@@ -20,6 +20,7 @@ import torch
 
 from inference.detectors.backbones import Backbone
 from inference.detectors.base import Detector
+from inference.detectors.checkpoints import discard
 from inference.detectors.trained import Training
 from inference.errors import EngineError
 from inference.training.benchmark_results import Makings, Result, Results
@@ -153,6 +154,7 @@ class Benchmark:
                 with progress() as report:
                     result, tally = self._measure(arm, split, makings, report)
                 self.results.add(result, tally if self.protocol.pooled else None)
+                discard(self._checkpoint(makings))
                 yield Step(arm, category, result)
         shutil.rmtree(self._features, ignore_errors=True)
 
@@ -176,8 +178,11 @@ class Benchmark:
     def _features(self) -> Path:
         return self.results.parts / "features"
 
+    def _checkpoint(self, makings: Makings) -> Path:
+        return self.results.parts / f"{makings.key}.checkpoint"
+
     def _measure(self, arm: Arm, split: Split, makings: Makings, report: Report) -> tuple[Result, Tally]:
-        training = Training(checkpoint=self.results.parts / f"{makings.key}.checkpoint", features=self._features)
+        training = Training(checkpoint=self._checkpoint(makings), features=self._features)
         made = replace(arm.made, training=training)
         images = split.train.images(arm.geometry, report)
         started = time.monotonic()

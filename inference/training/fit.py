@@ -3,7 +3,8 @@
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from inference.errors import FitError
 from inference.training.calibrate import from_scores
 from inference.training.datasets import GoodImages, good_images
 from inference.training.images import Images, SpooledImages, TensorImages, groups, to_batch
+from inference.training.keeping import checkpoint_file, checkpointing
 from inference.training.report import Report, silent
 from inference.weights import load_backbone_weights
 from ingest.preprocess import RGB, Preprocessing
@@ -61,7 +63,7 @@ class Recipe:
     weights: str | None
     device: torch.device
     batch: int = 8
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
 
     def build(self) -> Detector:
         """Make the empty detector, with its backbone's weights.
@@ -149,9 +151,8 @@ def recipe(
     """
     cls = detector_class(detector).settings_class
     chosen = choose_device(device)
-    wanted = dict(cls.paper_profile) if (profile or default_profile(chosen)) == "paper" else {}
-    size = wanted.pop("image_size", cls.model_fields["image_size"].default)
-    preprocessing = preprocessing or Preprocessing(size=size)
+    wanted = _profile(cls, chosen, profile)
+    preprocessing = preprocessing or Preprocessing(size=wanted["image_size"])
     for name, mend in (("image_size", "--image-size"), ("seed", "--seed")):
         if name in options:
             raise ValueError(f"{name} has an option of its own: {mend}")
@@ -162,18 +163,44 @@ def recipe(
     return Recipe(detector, settings, preprocessing, weights, chosen, batch, training or Training())
 
 
+def usual_size(detector: str, *, device: str = "auto", profile: Profile | None = None) -> tuple[int, int]:
+    """Width and height of a profile's input, for whoever wants to choose all of the preprocessing but its size.
+
+    Raises:
+        InferenceError: no such detector.
+        EngineError: no such device.
+    """
+    width, height = _profile(detector_class(detector).settings_class, choose_device(device), profile)["image_size"]
+    return width, height
+
+
+def _profile(cls: type[Settings], device: torch.device, profile: Profile | None) -> dict[str, Any]:
+    """Settings of a profile, `image_size` among them in any case."""
+    paper = (profile or default_profile(device)) == "paper"
+    return {"image_size": cls.model_fields["image_size"].default, **(cls.paper_profile if paper else {})}
+
+
 def default_profile(device: torch.device) -> Profile:
     """`quick` on a CPU, where the papers' settings would take days."""
     return "quick" if device.type == "cpu" else "paper"
 
 
 def fit_model(
-    made: Recipe, data: str, out: Path, *, every: int = 1, limit: int = 2000, report: Report = silent
+    made: Recipe,
+    data: str,
+    out: Path,
+    *,
+    every: int = 1,
+    limit: int = 2000,
+    resume: bool = False,
+    report: Report = silent,
 ) -> Bundle:
     """Fit, calibrate and write a new version of a model.
 
     Calibration uses `calibration/good` when there is one. Else images are scored by models fitted without them (five
     folds), or, for detectors that train for epochs and for videos, a fifth is held out.
+
+    A detector that trains for epochs keeps its state in the model's folder until the bundle is written.
 
     Args:
         made: the detector and its settings.
@@ -181,41 +208,49 @@ def fit_model(
         out: `MODELS/NAME`.
         every: of a source, keep each `every`-th frame.
         limit: of a source, keep at most so many frames.
+        resume: go on with an interrupted training of this model.
         report: told how far the work is.
 
     Raises:
         DataError: the images cannot be used.
         WeightsError: the backbone's weights cannot be used.
-        FitError: nothing can be learned from them.
+        FitError: nothing can be learned from them, or the interrupted training was another.
         storage.errors.StorageError: the bundle cannot be written.
     """
     started = time.monotonic()
     registry = Registry(out.parent)
     registry.versions(out.name)  # a name that cannot be written is refused before the work, not after it
+    empty = made.build()  # weights that are missing are, too
     good = good_images(data, made.preprocessing, every=every, limit=limit)
-    detector, calibration, calibrated_on, n_train = _learn(made, good, report)
-    seconds = time.monotonic() - started
-    log.debug("fitted", detector=made.detector, images=n_train, seconds=round(seconds, 1))
-    return save_detector(
-        registry,
-        out.name,
-        detector,
-        preprocessing=made.preprocessing,
-        calibration=calibration,
-        reference=references(calibrated_on),
-        data_fingerprint=good.fingerprint,
-        n_train=n_train,
-        metrics={
-            "fit_seconds": round(seconds, 3),
-            "good_score_median": float(np.median(calibration.scores)),
-            "good_score_max": calibration.scores[-1],
-        },
-    )
+    checkpoint = checkpoint_file(out, made.detector)
+    trained = isinstance(empty, TrainedDetector)
+    if trained:
+        made = replace(made, training=replace(made.training, checkpoint=checkpoint))
+    with checkpointing(checkpoint, resume=resume) if trained else nullcontext():
+        detector, calibration, calibrated_on, n_train = _learn(made, empty, good, report)
+        seconds = time.monotonic() - started
+        log.debug("fitted", detector=made.detector, images=n_train, seconds=round(seconds, 1))
+        return save_detector(
+            registry,
+            out.name,
+            detector,
+            preprocessing=made.preprocessing,
+            calibration=calibration,
+            reference=references(calibrated_on),
+            data_fingerprint=good.fingerprint,
+            n_train=n_train,
+            metrics={
+                "fit_seconds": round(seconds, 3),
+                "good_score_median": float(np.median(calibration.scores)),
+                "good_score_max": calibration.scores[-1],
+            },
+        )
 
 
-def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Calibration, Images, int]:
+def _learn(
+    made: Recipe, empty: Detector, good: GoodImages, report: Report
+) -> tuple[Detector, Calibration, Images, int]:
     """Fit, and score good images the scored model has not seen."""
-    empty = made.build()
     if good.calibration is not None:
         train, held_out = good.train, good.calibration
     elif good.video or isinstance(empty, TrainedDetector):
@@ -223,6 +258,8 @@ def _learn(made: Recipe, good: GoodImages, report: Report) -> tuple[Detector, Ca
     else:
         detector = made.fit(copy.deepcopy(empty), good.train, "fitting", report)
         return detector, _cross(made, empty, good.train, report), good.train, len(good.train)
+    if isinstance(empty, TrainedDetector) and len(train) < empty.few:
+        log.warning("few good images: the training will learn them by heart", images=len(train), advised=empty.few)
     detector = made.fit(empty, train, "fitting", report, f"{good.fingerprint} {made.settings.seed}")
     scores = made.scores(detector, held_out, "calibrating", report)
     return detector, from_scores(scores, video=good.video), held_out, len(train)

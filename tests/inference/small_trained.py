@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from inference.detectors.backbones import Backbone
 from inference.detectors.base import Detection, Progress, Settings, TrainingImages, seeded
+from inference.detectors.checkpoints import discard
 from inference.detectors.features import FrozenFeatures
 from inference.detectors.trained import Samples, TrainedDetector, TrainedSettings, Training
 from inference.weights import load_backbone_weights
@@ -139,6 +140,7 @@ def train(optimizer: str, folder: Path, pause: int = 0, slow: float = 0.0) -> li
     training = Training(checkpoint=folder / "run.checkpoint", every_s=0, features=folder / "features")
     detector.fit(pictures(), progress, training=training)
     save_file({key: t.contiguous() for key, t in detector.state_dict().items()}, folder / "model.safetensors")
+    discard(folder / "run.checkpoint")
     return steps
 
 

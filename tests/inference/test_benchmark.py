@@ -143,6 +143,19 @@ def test_what_was_done_before_a_kill_is_kept(bottles, tmp_path):
     assert Flat.fitted == [6]
 
 
+def test_a_training_is_not_repeated_when_judging_was_broken_off(bottles, tmp_path, monkeypatch):
+    trained = Entrant("msflow", {"hidden": 8, "epochs": 2, "batch": 4}, "random", (48, 48))
+    options = {"categories": ["bottle"]}
+    monkeypatch.setattr(Benchmark, "_judge", None)
+    with pytest.raises(TypeError):
+        carry_out(planned(bottles, tmp_path / "r.json", trained, **options))
+    (checkpoint,) = (tmp_path / "r.json.parts").glob("*.checkpoint")
+    monkeypatch.undo()
+    monkeypatch.setattr("inference.detectors.msflow.Msflow.loss", None)  # of no use any more
+    assert carry_out(planned(bottles, tmp_path / "r.json", trained, **options))[0].result
+    assert not checkpoint.exists()
+
+
 @pytest.mark.usefixtures("flat")
 def test_frames_are_judged_again_when_their_counts_are_gone(tmp_path):
     root = trees.stc(tmp_path / "stc", scenes=("01", "13"))

@@ -2,26 +2,29 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from inference.calibration import Calibration
 from inference.detectors.base import Detection, Detector, Progress, Settings, TrainingImages
-from inference.engine import Engine
 from inference.detectors.trained import Samples, TrainedDetector, TrainedSettings, Training
+from inference.engine import Engine
 from inference.errors import DataError, FitError
 from inference.training import fit as fitting
 from inference.training.calibrate import calibrate, from_scores
 from inference.training.datasets import good_images
-from inference.training.fit import Recipe, fit_model, recipe
+from inference.training.fit import Recipe, fit_model, recipe, usual_size
+from inference.training.keeping import checkpoint_file, checkpointing, features_folder
 from ingest.preprocess import Preprocessing
-from storage.errors import BundleError
-from storage.models import Bundle, open_bundle
+from storage.errors import BundleError, StorageError, StorageFull
+from storage.models import Bundle, Registry, open_bundle
 
 SMALL = Preprocessing(size=(16, 16))
 
@@ -98,6 +101,11 @@ def made(detector: str = "mean") -> Recipe:
     return recipe(detector, {}, preprocessing=SMALL, device="cpu", batch=4)
 
 
+def said(logs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a person reads of them."""
+    return [entry["event"] for entry in logs if entry["log_level"] != "debug"]
+
+
 def calibration_of(bundle: Bundle) -> Calibration:
     stored = bundle.calibration()
     assert stored is not None
@@ -161,6 +169,90 @@ def test_neighbouring_frames_count_as_one_witness() -> None:
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(FitError, match="1 of 2 good images"):
         from_scores(np.array([1.0, np.nan], np.float32))
+
+
+def test_few_images_for_a_training_are_worth_a_warning_before_it(tmp_path: Path, means: list[int]) -> None:
+    with capture_logs() as logs:
+        fit_model(made("trained"), str(pictures(tmp_path / "d", 24)), tmp_path / "models/m")
+    assert {"images": 19, "advised": 20} in [{key: log.get(key) for key in ("images", "advised")} for log in logs]
+    with capture_logs() as logs:
+        fit_model(made("mean"), str(tmp_path / "d"), tmp_path / "models/m")
+        fit_model(made("trained"), str(pictures(tmp_path / "d", 25)), tmp_path / "models/m")
+    assert said(logs) == []
+    assert means == [19, 24, 19, 19, 19, 19, 20, 20]
+
+
+def test_a_profile_says_the_size_unless_the_preprocessing_does() -> None:
+    assert usual_size("msflow", device="cpu") == (256, 256)
+    assert usual_size("msflow", device="cpu", profile="paper") == (768, 768)
+    assert recipe("msflow", {}, device="cpu", profile="paper").settings.image_size == (768, 768)
+    chosen = recipe("msflow", {"backbone": "resnet50"}, preprocessing=SMALL, device="cpu", profile="paper")
+    assert chosen.settings.image_size == (16, 16)
+    assert chosen.settings.model_dump()["backbone"] == "resnet50"
+    assert chosen.settings.model_dump()["epochs"] == 240
+
+
+def test_the_checkpoint_is_given_up_said_and_gone_with_the_bundle(
+    tmp_path: Path, means: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, data = tmp_path / "models/m", str(pictures(tmp_path / "d", 25))
+    checkpoint = checkpoint_file(out, "trained")
+    during: list[bytes | None] = []
+
+    def fit(_: Trained, __: TrainingImages, ___: Progress, *, training: Training) -> None:
+        assert training.checkpoint == checkpoint
+        during.append(checkpoint.read_bytes() if checkpoint.exists() else None)
+        checkpoint.write_bytes(b"state")
+
+    monkeypatch.setattr(Trained, "fit", fit)
+    monkeypatch.setattr(Registry, "write", _full)
+    with pytest.raises(StorageFull):
+        fit_model(made("trained"), data, out)
+    with pytest.raises(StorageFull), capture_logs() as resumed:
+        fit_model(made("trained"), data, out, resume=True)
+    with pytest.raises(StorageFull), capture_logs() as anew:
+        fit_model(made("trained"), data, out)
+    assert checkpoint.exists()
+    assert Registry(out.parent).names() == []
+    monkeypatch.undo()
+    monkeypatch.setattr(fitting, "detector_class", {"trained": Trained}.__getitem__)
+    monkeypatch.setattr(Trained, "fit", fit)
+    fit_model(made("trained"), data, out, resume=True)
+    assert not checkpoint.parent.exists()
+    with capture_logs() as nothing:
+        fit_model(made("trained"), data, out, resume=True)
+    assert during == [None, b"state", None, b"state", None]
+    assert said(resumed) == []
+    assert said(anew) == ["an interrupted training is given up, --resume would have gone on"]
+    assert said(nothing) == ["no interrupted training to go on with: it starts anew"]
+    assert means == []
+
+
+def _full(*_: object, **__: object) -> None:
+    raise StorageFull("the disk is full")
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    checkpoint = checkpoint_file(tmp_path / "models/m", "msflow")
+    with checkpointing(checkpoint, resume=False):
+        with pytest.raises(FitError, match=r"models/m is being trained by another process") as caught:
+            checkpointing(checkpoint, resume=True).__enter__()
+        assert "\n" not in str(caught.value)
+    with checkpointing(checkpoint, resume=False):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="check the disk"), checkpointing(tmp_path / "file/m/c", resume=False):
+        pass
+
+
+def test_features_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINEWATCH_CACHE", str(tmp_path / "here"))
+    assert features_folder() == tmp_path / "here"
+    monkeypatch.delenv("LINEWATCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert features_folder() == tmp_path / "linewatch/features"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert features_folder() == Path.home() / ".cache/linewatch/features"
 
 
 @pytest.mark.parametrize("detector", ["mean", "trained"])

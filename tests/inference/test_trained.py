@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 
 from inference.detectors.backbones import Backbone
-from inference.detectors.checkpoints import Checkpoint
+from inference.detectors.checkpoints import Checkpoint, Reached, discard
 from inference.detectors.trained import Training
 from inference.errors import FitError, WeightsError
 from inference.weights import load_backbone_weights
@@ -127,7 +127,7 @@ def test_killed_twice_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
 # Checkpoints
 
 
-def test_an_interrupt_leaves_a_checkpoint_and_the_end_takes_it_away(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_a_checkpoint_that_stays_until_it_is_discarded(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
     interrupted(path, 7)
     (path.parent / "run.writing").write_bytes(b"half of what a killed process wrote")
@@ -136,7 +136,18 @@ def test_an_interrupt_leaves_a_checkpoint_and_the_end_takes_it_away(tmp_path: Pa
         detector.fit(pictures(), ignore, training=Training(checkpoint=path))
     assert any("goes on" in entry["event"] for entry in logs)
     assert same(detector.state_dict(), trained().state_dict())
+    assert discard(path)
     assert list(path.parent.iterdir()) == []
+    assert not discard(path)
+
+
+def test_a_finished_training_whose_model_was_lost_makes_no_step_more(tmp_path: Path) -> None:
+    training = Training(checkpoint=tmp_path / "run")
+    once = trained(training)
+    again = trained(training)
+    assert len(once.rates) == 4 * STEPS
+    assert again.rates == []
+    assert same(once.state_dict(), again.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -244,9 +255,10 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ),
     st.integers(0, 2**40),
     st.integers(1, 2**30),
+    st.floats(0, 1e9),
 )
 def test_what_a_checkpoint_holds_comes_back(
-    checkpoint_file: Path, buffers: list[tuple[list[int], torch.dtype]], step: int, epochs: int
+    checkpoint_file: Path, buffers: list[tuple[list[int], torch.dtype]], step: int, epochs: int, seconds: float
 ) -> None:
     def module(value: int) -> torch.nn.Module:
         made = torch.nn.Linear(3, 2)
@@ -258,8 +270,8 @@ def test_what_a_checkpoint_holds_comes_back(
     optimizers = [torch.optim.Adam(one.parameters()) for one in (saved, loaded)]
     saved(torch.ones(1, 3)).sum().backward()
     optimizers[0].step()
-    Checkpoint(checkpoint_file, "this").save(saved, optimizers[0], step, epochs)
-    assert Checkpoint(checkpoint_file, "this").load(loaded, optimizers[1]) == (step, epochs)
+    Checkpoint(checkpoint_file, "this").save(saved, optimizers[0], Reached(step, epochs, seconds))
+    assert Checkpoint(checkpoint_file, "this").load(loaded, optimizers[1]) == Reached(step, epochs, seconds)
     assert same(dict(saved.state_dict()), dict(loaded.state_dict()))
     states = [optimizer.state_dict()["state"] for optimizer in optimizers]
     assert all(same(states[0][number], states[1][number]) for number in states[0])
@@ -352,6 +364,31 @@ def test_a_plan_is_made_after_a_kill_in_the_first_epoch(tmp_path: Path, monkeypa
     assert len(detector.rates) == 4 * STEPS - 2
 
 
+def test_the_time_before_a_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowly(monkeypatch, 3.0)
+    training = Training(checkpoint=tmp_path / "run", every_s=0, minutes=1.0)
+
+    def stop(_done: int, _total: int, note: str = "", /) -> None:
+        if note.startswith("epoch 3"):
+            raise Stop
+
+    with capture_logs():
+        detector = small(epochs=1000)
+        with pytest.raises(Stop):
+            detector.fit(pictures(), stop, training=training)
+    slowly(monkeypatch, 9.0)  # three times as slow as the plan thought: of 60 s half are left
+    resumed = trained(training, epochs=1000)
+    assert len(resumed.rates) == 4
+    assert trained(training, epochs=1000).rates == []  # broken off; what is left is to calibrate
+
+
+@pytest.mark.parametrize("epochs", [1, 1000])
+def test_a_kill_between_the_first_epoch_and_its_plan(epochs: int, tmp_path: Path) -> None:
+    interrupted(tmp_path / "run", STEPS + 1, epochs=1000)
+    detector = trained(Training(checkpoint=tmp_path / "run", minutes=1e-9 if epochs == 1 else 60), epochs=1000)
+    assert (detector.rates == []) == (epochs == 1)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_loss_that_is_not_finite_names_the_step_and_the_mend(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Small.loss
@@ -367,17 +404,31 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_mend(value: float, mon
         trained()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_that_is_not_finite_after_the_last_step_is_no_model(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Small.loss
+
+    def burst(detector: Small, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        loss = before(detector, batch, generator)
+        if len(detector.rates) == 4 * STEPS:
+            detector.get_buffer("head.1.running_var").data.fill_(value)  # behind autograd's back
+        return loss
+
+    monkeypatch.setattr(Small, "loss", burst)
+    with pytest.raises(
+        FitError, match=r"^head.1.running_var of small is not finite after step 20: lower learning_rate \(0\.01\)$"
+    ):
+        trained(Training(checkpoint=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_trained_is_refused_before_the_work() -> None:
     with pytest.raises(WeightsError, match="resnet18 has no weights yet"):
         Small().fit(pictures(), ignore)
     with pytest.raises(FitError, match="small needs at least 2 good images, got 1: add images"):
         trained(images=Tensors(pictures().images[:1]))
-
-
-def test_few_images_are_worth_a_warning() -> None:
-    with capture_logs() as logs:
-        small(epochs=1).fit(Tensors(pictures().images[:6]), ignore)
-    assert any(entry["event"].startswith("few images") and entry["images"] == 6 for entry in logs)
 
 
 def test_an_error_of_the_samples_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
