@@ -20,6 +20,15 @@ DATABASES = 16
 _numbers = itertools.cycle(range(DATABASES))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def features_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Whoever runs the tests keeps a cache of their own; processes inherit this one."""
+    folder = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LINEWATCH_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """One real server on a socket of its own."""

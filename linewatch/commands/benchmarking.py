@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 from linewatch import telemetry
 from linewatch.commands.fitting import Device
+from linewatch.commands.settings import settings_of_each
 
 if TYPE_CHECKING:
     from inference.training.benchmark import Entrant, Step
@@ -94,32 +94,13 @@ def _entrants(names: list[str], settings: list[str], weights: list[str]) -> "lis
             raise typer.BadParameter(f"no detector {name!r}: choose one of {', '.join(DETECTORS)}")
     if not names:
         raise typer.BadParameter("--detectors is empty: name at least one, for example padim")
-    own = _settings(settings, names)
+    own = settings_of_each(settings, names, shared=True)
     files = _weights(weights, names)
     found = []
     for name in names:
         size = _size(own[name].pop("image_size", None))
         found.append(Entrant(name, own[name], files.get(name), size))
     return found
-
-
-def _settings(given: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Read `[detector.]key=value`, values in YAML: what names no detector is for all, what names one goes first."""
-    shared: dict[str, Any] = {}
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for setting in given:
-        place, equals, text = setting.partition("=")
-        detector, dot, key = (part.strip() for part in place.partition("."))
-        if not equals or not (key if dot else detector):
-            raise typer.BadParameter(f"--set {setting!r}: write key=value or detector.key=value")
-        if dot and detector not in own:
-            raise typer.BadParameter(f"--set {setting!r}: {detector} is none of --detectors {','.join(names)}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as exc:
-            raise typer.BadParameter(f"--set {setting!r}: the value is not YAML; quote it") from exc
-        (own[detector] if dot else shared)[key or detector] = value
-    return {name: {**shared, **options} for name, options in own.items()}
 
 
 def _weights(given: list[str], names: list[str]) -> dict[str, str]:

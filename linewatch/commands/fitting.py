@@ -1,16 +1,19 @@
 """Commands about a model's own life: `fit`, `calibrate`, `evaluate`, `score`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-import yaml
 
 from linewatch import telemetry
 from linewatch.commands.promises import asked_rate, statement, stored_calibration
+from linewatch.commands.settings import settings_of_one
 
 if TYPE_CHECKING:
+    from inference.detectors.trained import Training
     from inference.training.evaluate import Evaluation
     from inference.training.score import Scored
     from ingest.preprocess import Preprocessing
@@ -31,11 +34,24 @@ def fit(
     detector: Annotated[str, typer.Option(help="Name of the detector.")] = "padim",
     data: Annotated[str, typer.Option(metavar="DIR", help="DIR/train/good, a folder of good images, or a video.")],
     out: Annotated[Path, typer.Option(metavar="MODELS/NAME", help="A new version of this model is written.")],
-    backbone: Annotated[str | None, typer.Option(help="Network the features come from.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Network the features come from; default: the profile's.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|random|NAME", help="Backbone weights; default: the local store.")
     ] = None,
-    image_size: Annotated[str, typer.Option(metavar="N|WxH", help="Size of the model's input in pixels.")] = "256",
+    profile: Annotated[
+        Literal["quick", "paper"] | None,
+        typer.Option(
+            help="Settings to start from: what two cores finish in minutes, or as published; "
+            "default: quick on a CPU, paper on CUDA.",
+            show_default=False,
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="N|WxH", help="Size of the model's input in pixels; default: the profile's."),
+    ] = None,
     resample: Annotated[Literal["area", "linear", "cubic"], typer.Option(help="How pictures are resized.")] = "area",
     roi: Annotated[
         str | None, typer.Option(metavar="x0,y0,x1,y1", help="Region of interest in pixels of the picture.")
@@ -48,6 +64,17 @@ def fit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="A setting of the detector; repeatable.")
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training of this model that was cut off.")] = (
+        False
+    ),
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Time a training may take: fewer epochs are made if need be.", min=0.001),
+    ] = None,
+    features_gb: Annotated[
+        float, typer.Option(metavar="N", help="GiB that features kept for later epochs may take; 0: none.", min=0)
+    ] = 10,
+    checkpoint_s: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0, hidden=True)] = 60,
     every: Every = 1,
     limit: Limit = 2000,
     false_alarms: FalseAlarms = "5%",
@@ -56,25 +83,32 @@ def fit(
     """Learn what normal looks like from good images, and calibrate."""
     telemetry.configure("fit")
     from inference.detectors import DETECTORS  # noqa: PLC0415 - not needed for --help
-    from inference.training.fit import fit_model, recipe  # noqa: PLC0415 - brings torch
+    from inference.training.fit import fit_model, recipe, usual_size  # noqa: PLC0415 - brings torch
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import Registry  # noqa: PLC0415 - not needed for --help
 
     rate = asked_rate(false_alarms, fps)
     if detector not in DETECTORS:
         raise typer.BadParameter(f"no detector {detector!r}: choose one of {', '.join(DETECTORS)}")
-    options = _options(settings or [])
+    options = settings_of_one(settings or [])
     if backbone is not None:
         options["backbone"] = backbone
-    preprocessing = _preprocessing(image_size, resample, roi, mask)
+    size = usual_size(detector, device=device, profile=profile) if image_size is None else _size(image_size)
     try:
         made = recipe(
-            detector, options, preprocessing=preprocessing, weights=_weights(weights), seed=seed, device=device
+            detector,
+            options,
+            preprocessing=_preprocessing(size, resample, roi, mask),
+            weights=_weights(weights),
+            seed=seed,
+            device=device,
+            profile=profile,
+            training=_training(detector, minutes, features_gb, checkpoint_s),
         )
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
-    with progress_bar() as report:
-        bundle = fit_model(made, data, out, every=every, limit=limit, report=report)
+    with progress_bar() as report, _saying_how_to_go_on(out, detector):
+        bundle = fit_model(made, data, out, every=every, limit=limit, resume=resume, report=report)
     typer.echo(f"{bundle.ref}: {detector} fitted on {bundle.manifest.n_train} good images")
     typer.echo(statement(stored_calibration(bundle.calibration()), rate))
     promoted = Registry(out.parent).current(out.name)
@@ -172,39 +206,60 @@ def score(
         raise typer.Exit(1)
 
 
-def _options(settings: list[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; values are YAML, so that numbers, lists and null are what they look like."""
-    options: dict[str, Any] = {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator or not key.strip():
-            raise typer.BadParameter(f"--set {setting!r}: write key=value, for example --set epsilon=0.02")
-        try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as exc:
-            raise typer.BadParameter(f"--set {setting!r}: the value is not YAML; quote it") from exc
-    return options
+def _training(detector: str, minutes: float | None, features_gb: float, checkpoint_s: float) -> "Training":
+    """How a detector that trains is to be trained."""
+    from inference.detectors import DETECTORS, detector_class  # noqa: PLC0415 - not needed for --help
+    from inference.detectors.trained import TrainedDetector, Training  # noqa: PLC0415 - brings torch
+    from inference.training.keeping import features_folder  # noqa: PLC0415 - brings torch
+
+    if minutes is not None and not issubclass(detector_class(detector), TrainedDetector):
+        trained = ", ".join(name for name in DETECTORS if issubclass(detector_class(name), TrainedDetector))
+        raise typer.BadParameter(f"--minutes: {detector} takes what it takes, only {trained} train in epochs")
+    return Training(
+        every_s=checkpoint_s,
+        minutes=minutes,
+        features=features_folder() if features_gb else None,
+        features_bytes=int(features_gb * 2**30),
+    )
+
+
+@contextmanager
+def _saying_how_to_go_on(out: Path, detector: str) -> Iterator[None]:
+    """Tell whoever presses Ctrl-C that the work is not lost."""
+    from inference.training.keeping import checkpoint_file  # noqa: PLC0415 - brings torch
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint_file(out, detector).is_file():
+            typer.echo("linewatch: interrupted; the same command with --resume goes on", err=True)
+        raise
+
+
+def _size(image_size: str) -> tuple[int, int]:
+    sides = _whole_numbers(image_size.lower().replace("x", ","), "--image-size", "256 or 320x256")
+    if len(sides) > 2:
+        raise typer.BadParameter(f"--image-size {image_size!r} is not understood: write one number or WxH")
+    return sides[0], sides[-1]
 
 
 def _preprocessing(
-    image_size: str, resample: Literal["area", "linear", "cubic"], roi: str | None, mask: str | None
+    size: tuple[int, int], resample: Literal["area", "linear", "cubic"], roi: str | None, mask: str | None
 ) -> "Preprocessing":
     from pydantic import ValidationError  # noqa: PLC0415 - not needed for --help
 
     from ingest.preprocess import Preprocessing  # noqa: PLC0415 - brings OpenCV
 
-    sides = _whole_numbers(image_size.lower().replace("x", ","), "--image-size", "256 or 320x256")
-    width, height = (sides * 2)[:2]
     corners = None if roi is None else _whole_numbers(roi, "--roi", "100,40,900,640")
-    if len(sides) > 2 or (corners is not None and len(corners) != 4):
-        raise typer.BadParameter("--image-size is one number or WxH, and --roi is four numbers x0,y0,x1,y1")
+    if corners is not None and len(corners) != 4:
+        raise typer.BadParameter(f"--roi {roi!r} is not understood: write four numbers x0,y0,x1,y1")
     numbers = [] if mask is None else _whole_numbers(mask, "--mask", "10,10,300,10,300,200")
     if len(numbers) % 2:
         raise typer.BadParameter(f"--mask has {len(numbers)} numbers: it is pairs x,y,x,y,x,y…")
     polygon = None if mask is None else list(zip(numbers[::2], numbers[1::2], strict=True))
     regions = {"roi": corners, "mask": polygon}
     try:
-        return Preprocessing.model_validate({"size": (width, height), "resample": resample, **regions})
+        return Preprocessing.model_validate({"size": size, "resample": resample, **regions})
     except ValidationError as exc:
         first = exc.errors()[0]
         said = first["msg"].removeprefix("Value error, ")

@@ -4,9 +4,9 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 from linewatch import telemetry
+from linewatch.commands.settings import settings_of_each
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,29 +35,12 @@ def list_detectors(
     telemetry.configure("detectors")
     from inference.detectors import DETECTORS  # noqa: PLC0415 - not needed for --help
 
-    options = _options(settings or [], list(DETECTORS))
-    found = [_count(name, options.get(name, {}), profile) for name in DETECTORS]
+    options = settings_of_each(settings or [], list(DETECTORS), shared=False)
+    found = [_count(name, options[name], profile) for name in DETECTORS]
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _print(found)
-
-
-def _options(given: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Read `detector.key=value`; values are YAML, so that numbers, lists and null are what they look like."""
-    options: dict[str, dict[str, Any]] = {}
-    for setting in given:
-        place, separator, value = setting.partition("=")
-        name, dot, key = (part.strip() for part in place.partition("."))
-        if not separator or not dot or not key:
-            raise typer.BadParameter(f"--set {setting!r}: write detector.key=value, for example msflow.subfeatures=6")
-        if name not in names:
-            raise typer.BadParameter(f"--set {setting!r}: no detector {name!r}: choose one of {', '.join(names)}")
-        try:
-            options.setdefault(name, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError as exc:
-            raise typer.BadParameter(f"--set {setting!r}: the value is not YAML; quote it") from exc
-    return options
 
 
 def _count(name: str, options: dict[str, Any], profile: Literal["paper", "quick"]) -> dict[str, Any]:

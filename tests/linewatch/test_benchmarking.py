@@ -87,7 +87,7 @@ def test_settings_and_weights_go_to_the_detector_they_name(root, tmp_path, capsy
         (["--categories", "nut"], "has no category 'nut': it has bottle, screw"),
         (["--set", "epsilon"], "--set 'epsilon': write key=value or detector.key=value"),
         (["--set", "padim.=1"], "write key=value or detector.key=value"),
-        (["--set", "msflow.hidden=3"], "msflow is none of --detectors padim"),
+        (["--set", "msflow.hidden=3"], "no detector 'msflow' among padim"),
         (["--set", "colour=red"], "padim has no setting 'colour'"),
         (["--set", "epsilon=[1"], "the value is not YAML; quote it"),
         (["--set", "image_size=7"], "--set image_size=7: write one number or [width, height], 16 to 4096"),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from linewatch.cli import main
 from linewatch.commands import progress
@@ -154,8 +155,12 @@ def test_weights_are_added_and_listed(
         (["--set", "epsilon=-1"], "epsilon -1"),
         (["--image-size", "big"], "--image-size 'big' is not understood"),
         (["--image-size", "8"], "--image-size: Input should be greater than or equal to 16"),
-        (["--image-size", "8x8x8"], "--image-size is one number or WxH"),
+        (["--image-size", "8x8x8"], "--image-size '8x8x8' is not understood: write one number or WxH"),
         (["--roi", "1,2,3"], "four numbers"),
+        (["--profile", "slow"], "'slow' is not one of"),
+        (["--minutes", "0"], "greater than or equal to 0.001"),
+        (["--minutes", "5"], "--minutes: padim takes what it takes, only "),
+        (["--features-gb", "-1"], "greater than or equal to 0"),
         (["--roi", "50,0,10,20"], "0 <= x0 < x1"),
         (["--mask", "1,2,3"], "pairs"),
         (["--mask", "1,2,3,4"], "at least 3"),
@@ -206,11 +211,22 @@ def test_progress_is_shown_at_a_terminal_once_work_takes_long(
     assert capsys.readouterr().err == ""  # a pipe
     monkeypatch.setenv("FORCE_COLOR", "1")
     with progress.progress_bar() as report:
-        report("fitting", 1, 2)
+        report("fitting", 1, 2, "epoch 1/2, loss 0.5")
         report("calibrating", 2, 2)
     said = capsys.readouterr().err
     assert "fitting" in said
     assert "1/2" in said
+    assert "loss 0.5" in said
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 30.0, 61.0, 62.0, 200.0])
+    monkeypatch.setattr("linewatch.commands.progress.time.monotonic", lambda: next(now))
+    with capture_logs() as logs, progress.progress_bar() as report:
+        for done in range(1, 5):
+            report("fitting", done, 4, f"loss {done}")
+    lines = [(line["event"], line["done"], line["of"], line["about"]) for line in logs]
+    assert lines == [("fitting", 2, 4, "loss 2"), ("fitting", 4, 4, "loss 4")]
 
 
 def test_help_does_not_wait_for_torch() -> None:
