@@ -125,6 +125,52 @@ def test_a_wrong_request_is_one_line_that_names_it(site, arguments, code, says):
     assert says in err
 
 
+TRAIN = ["--detector", "msflow", "--out", "m/x", "--weights", "random", "--image-size", "64", "--set", "hidden=8"]
+TRAIN += ["--set", "epochs=1", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (0, "bad has no good images ("),
+        (1, "bad has one good image, 0000.png: a model needs at least two, better fifty"),
+        (2, "2 good images are too few to fit and calibrate on: add images, better fifty"),
+    ],
+)
+def test_too_few_good_images_for_a_training_are_one_line(site, count, says):
+    write_plates(site / "bad", count)
+    (site / "bad" / "notes.txt").touch()
+    code, out, err = run("fit", "--data", "bad", *TRAIN, cwd=site)
+    assert (code, out) == (1 if count == 2 else 2, "")
+    assert len(err.strip().splitlines()) == 1, err
+    assert says in err
+    assert not list(site.glob("m/x/*"))
+
+
+def test_a_training_takes_images_of_any_size_and_is_evaluated_on_whole_test_sets_alone(site):
+    data = site / "mixed"
+    write_plates(data / "train" / "good", 8)
+    for number, size in enumerate(((30, 500), (500, 30), (64, 64), (1, 1))):
+        cv2.imwrite(str(data / "train" / "good" / f"odd-{number}.png"), cv2.resize(plate(number), size))
+    code, out, err = run("fit", "--data", "mixed", *TRAIN, cwd=site)
+    assert (code, err) == (0, "")
+    assert "x@1: msflow fitted on 10 good images" in out
+    write_plates(data / "test" / "red", 2, first=60, defects=(0, 1))
+    (data / "test" / "good").mkdir()
+    code, _, err = run("evaluate", "m/x", "--data", "mixed", cwd=site)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "mixed/test has no good images: false alarms cannot be counted without test/good" in err
+    write_plates(data / "test" / "good", 2, first=80)
+    (data / "ground_truth" / "red").mkdir(parents=True)
+    for number in range(3):
+        cv2.imwrite(str(data / "ground_truth" / "red" / f"000{number}_mask.png"), np.full((96, 96), 255, np.uint8))
+    code, _, err = run("evaluate", "m/x", "--data", "mixed", cwd=site)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "0002_mask.png has no image in mixed/test/red: remove it" in err
+    (data / "ground_truth" / "red" / "0002_mask.png").unlink()
+    assert run("evaluate", "m/x", "--data", "mixed", cwd=site)[0] == 0
+
+
 def test_masks_that_do_not_fit_are_named(site):
     data = site / "set"
     write_plates(data / "train" / "good", 3)
