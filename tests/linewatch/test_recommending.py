@@ -62,17 +62,38 @@ def test_the_table_the_reason_and_what_to_run_next(
     assert found["why"] in said
     assert {path.name for path in plots.iterdir()} == {"tradeoff.png", "made_up_defects.png"}
     printed = next(line for line in lines if line.startswith("next: "))
-    _can_be_run(shlex.split(printed.removeprefix("next: ")))
+    given = _understood(shlex.split(printed.removeprefix("next: ")))
+    assert str(given["out"]) == "models/line-7"
+    assert given["image_size"] == "64"
+    assert given["profile"] is None  # quick on a CPU
     assert printed == f"next: {found['command']}"
 
 
-def _can_be_run(words: list[str]) -> None:
-    """The recommended command line is understood by the program."""
+def _understood(words: list[str]) -> dict[str, object]:
+    """What the program makes of the recommended command line."""
     assert words[:2] == ["linewatch", "fit"]
     fit = typer.main.get_command(app).commands["fit"]
-    given = fit.make_context("fit", words[2:], resilient_parsing=False).params
-    assert str(given["out"]) == "models/line-7"
-    assert given["image_size"] == "64"
+    return dict(fit.make_context("fit", words[2:], resilient_parsing=False).params)
+
+
+def test_where_the_papers_profile_is_usual_the_command_asks_for_the_quick_one(
+    data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on CUDA: the candidates were compared at quick settings."""
+    monkeypatch.setattr("inference.training.recommend.default_profile", lambda _: "paper")
+    assert main([*command(data), "--detectors", "template", "--every", "2", "--limit", "50"]) == 0
+    printed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    given = _understood(shlex.split(printed.removeprefix("next: ")))
+    asked = {key: given[key] for key in ("detector", "profile", "device", "every", "limit", "minutes", "resume")}
+    assert asked == {
+        "detector": "template",
+        "profile": "quick",
+        "device": "cpu",
+        "every": 2,
+        "limit": 50,
+        "minutes": None,
+        "resume": False,
+    }
 
 
 def test_without_anybody_fast_enough_it_fails_and_says_what_to_do(
