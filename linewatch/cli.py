@@ -27,6 +27,7 @@ _MODULES = (
     "watching",
     "recommending",
     "fitting",
+    "judging",
     "updating",
     "benchmarking",
     "models",

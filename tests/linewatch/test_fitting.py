@@ -230,5 +230,5 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from linewatch.commands import fitting, models; sys.exit('torch' in sys.modules)"
+    code = "import sys; from linewatch.commands import fitting, judging, models; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
