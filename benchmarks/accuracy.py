@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from inference.calibration import Calibration
+from inference.detectors.trained import Training
 from inference.errors import InferenceError
 from inference.training.evaluate import evaluate
 from inference.training.fit import fit_model, recipe
@@ -28,11 +29,17 @@ ASKED = 0.05
 def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Fit, calibrate and evaluate once."""
     preprocessing = Preprocessing(size=(options.image_size, options.image_size))
-    made = recipe(
-        options.detector, {}, preprocessing=preprocessing, weights=options.weights, seed=seed, device=options.device
-    )
     data = options.root / name
     with tempfile.TemporaryDirectory() as folder:
+        made = recipe(
+            options.detector,
+            dict(setting.split("=", 1) for setting in options.settings),
+            preprocessing=preprocessing,
+            weights=options.weights,
+            seed=seed,
+            device=options.device,
+            training=Training(features=Path(folder)),
+        )
         started = time.monotonic()
         bundle = fit_model(made, str(data), Path(folder) / name)
         seconds = time.monotonic() - started
@@ -80,6 +87,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--weights", help="file, or `random`; default: the shared ResNet18 if present, else the store")
     parser.add_argument("--detector", default="padim")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, default=1)

@@ -60,6 +60,7 @@ class FrozenFeatures:
         progress: Progress,
     ) -> None:
         self.shapes = backbone.shapes(*size)
+        self.batch = 32  # images at once, in a pass over all
         self._backbone, self._count, self._take = backbone, count, take
         self._lengths = [c * h * w for c, h, w in self.shapes]
         self._kept: NDArray[np.float16] | None = None
@@ -96,6 +97,11 @@ class FrozenFeatures:
         rows = torch.from_numpy(self._kept[list(numbers)]).to(device).float()
         parts = torch.split(rows, self._lengths, dim=1)
         return [part.reshape(-1, *shape).contiguous() for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def batches(self) -> Iterator[list[Tensor]]:
+        """One pass over all images, some at a time, in order: features of each tap, as `take` gives them."""
+        for first in range(0, self._count, self.batch):
+            yield self.take(range(first, min(first + self.batch, self._count)))
 
     def _halves(self, numbers: Sequence[int]) -> list[Tensor]:
         groups = [self._group(numbers[first : first + _GROUP]) for first in range(0, len(numbers), _GROUP)]

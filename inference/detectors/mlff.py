@@ -6,18 +6,20 @@ docs/decisions/fusion-network.md.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inference.detectors.backbones import Backbone, BackboneName
 from inference.detectors.base import Detection, Progress, Settings, TrainingImages, seeded
 from inference.detectors.calibrated import SelfCalibrated
 from inference.detectors.convolutions import Merge, conv_norm
+from inference.detectors.features import FrozenFeatures
 from inference.detectors.fusion_losses import FusionLoss, distance
 from inference.detectors.maps import MapMaker
+from inference.detectors.normality import CrossFitted, Distances, Normalities
 from inference.detectors.pseudo_anomalies import Kind
 from inference.detectors.pseudo_samples import FrozenPseudoSamples, PseudoSamples
 from inference.detectors.texture import PyramidTexture, TextureEnhancement, Window
@@ -32,9 +34,14 @@ class MlffSettings(TrainedSettings):
     """Network the features come from."""
     layers: tuple[str, str, str] = ("layer1", "layer2", "layer3")
     """Tapped nodes, from fine to coarse: texture from the first two, meaning from the last."""
+    normalise: Literal["none", "cells"] = "cells"
+    """What the features are freed of first: nothing, as in the paper; or mean and covariance of all channels at each
+    cell. Then the distances to normal of the three taps are added to the learned score, which so begins with them."""
+    shrinkage: Annotated[float, Field(gt=0)] = 0.05
+    """Share of the mean variance added to each variance, for `cells`."""
     freeze_backbone: bool = True
     """Leave the backbone as it is. The paper trains it along."""
-    width: Annotated[int, Field(ge=8, multiple_of=4)] = 64
+    width: Annotated[int, Field(ge=8, multiple_of=4)] = 32
     """C_t, channels of the fused features and of everything on the way to them."""
     self_calibration: bool = True
     """Widen the view of the coarse features by a self-calibrated convolution (table 4: SC)."""
@@ -52,15 +59,17 @@ class MlffSettings(TrainedSettings):
     """Regions along one side of the map, for each branch of the pyramid."""
     window: Window = "code"
     """Which pixels belong to a level: as STLNet's authors run it, or as eq. (1) is printed."""
-    repeat: Annotated[int, Field(ge=1)] = 2
+    repeat: Annotated[int, Field(ge=1)] = 1
     """How often each good image comes in an epoch."""
+    least_samples: Annotated[int, Field(ge=1)] = 320
+    """Samples of an epoch at least: few images are repeated more often."""
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the samples with a made-up defect (table 3)."""
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("confetti", "cutpaste")
     """Of made-up defects, equally likely."""
     negatives: bool = True
     """Make half of the defects in the image's negative, so that confetti, which only darkens, brightens as well."""
-    redraw: bool = True
+    redraw: bool = False
     """Make up other defects in each epoch; else those of the first, whose features in a frozen backbone are kept."""
     weights: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (
         1.0,
@@ -74,11 +83,11 @@ class MlffSettings(TrainedSettings):
     """lambda: how far anomalous scores have to lie above normal ones."""
     patch: Annotated[int, Field(ge=1)] = 4
     """Edge of the patches compared for consistency, in cells of the map."""
-    epochs: Annotated[int, Field(ge=1)] = 20
+    epochs: Annotated[int, Field(ge=1)] = 10
     """Passes over the repeated training set."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Samples per gradient step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-2
     """Of the first step."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.86
     """Factor of the learning rate from epoch to epoch."""
@@ -91,15 +100,26 @@ class MlffSettings(TrainedSettings):
 
     paper_profile: ClassVar[Mapping[str, Any]] = {
         "backbone": "resnet50",
+        "normalise": "none",
         "freeze_backbone": False,
         "width": 256,
         "repeat": 10,
+        "least_samples": 1,
+        "redraw": True,
         "negatives": False,
         "epochs": 200,
         "batch": 32,
         "learning_rate": 1e-3,
         "decay": 0.985,
     }
+
+    @model_validator(mode="after")
+    def _normality_stands_still(self) -> Self:
+        if self.normalise == "cells" and not self.freeze_backbone:
+            raise ValueError(
+                "a backbone that learns has no fixed normal: set normalise=none with freeze_backbone=false"
+            )
+        return self
 
 
 class FusionNetwork(nn.Module):
@@ -175,15 +195,38 @@ class Mlff(TrainedDetector):
             margin=settings.margin,
             patch=settings.patch,
         )
+        cells = settings.normalise == "cells"
+        self.normality = Normalities(shapes, shrinkage=settings.shrinkage) if cells else None
+        self.distances = Distances(len(shapes)) if cells else None
+        self._unseen: CrossFitted | None = None  # while training
         self._keeps_features = settings.freeze_backbone and not settings.redraw
         self.maps = MapMaker(self.grid, (height, width), sigma=settings.sigma, interpolation="bilinear")
+
+    def fit(self, images: TrainingImages, progress: Progress, *, training: Training | None = None) -> None:
+        """Train; raises what every training raises."""
+        try:
+            super().fit(images, progress, training=training)
+        finally:
+            self._unseen = None  # several times the model's memory
 
     def samples(self, images: TrainingImages, training: Training, progress: Progress) -> Samples:
         """Spoiled and good images; or their features, where these stay the same in all epochs."""
         settings = self.settings
+        if self.normality is not None:
+            good = FrozenFeatures(
+                self.backbone,
+                count=len(images),
+                take=images.take,
+                fingerprint=images.fingerprint,
+                size=settings.image_size,
+                folder=training.features,
+                room=training.features_bytes,
+                progress=progress,
+            )
+            self._learn_normality(good)
         samples = PseudoSamples(
             images,
-            repeat=settings.repeat,
+            repeat=max(settings.repeat, -(-settings.least_samples // len(images))),
             ratio=settings.ratio,
             kinds=settings.kinds,
             grid=self.grid,
@@ -192,10 +235,11 @@ class Mlff(TrainedDetector):
             negatives=settings.negatives,
         )
         if not self._keeps_features:
-            return samples
-        return FrozenPseudoSamples(
+            return _Numbered(samples, len(images))
+        frozen = FrozenPseudoSamples(
             samples, self.backbone, size=settings.image_size, training=training, progress=progress
         )
+        return _Numbered(frozen, len(images))
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Stochastic gradient descent."""
@@ -214,9 +258,12 @@ class Mlff(TrainedDetector):
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Eq. (8) of taps, or images, and masks."""
-        *given, mask = batch
+        *given, mask, numbers = batch
         taps = given if self._keeps_features else self.backbone(given[0])
-        fused, scores = self.network(taps)
+        if self._unseen is None:
+            fused, scores = self.network(taps)
+        else:
+            fused, scores = self._scored(self._unseen.deviations(taps, numbers))
         return self.criterion(fused, scores, mask, generator)
 
     def forward(self, images: Tensor) -> Detection:
@@ -228,6 +275,33 @@ class Mlff(TrainedDetector):
         width, height = self.settings.image_size
         if images.shape[-2:] != (height, width):
             raise InferenceError(f"images are {images.shape[-1]}x{images.shape[-2]}, the model's are {width}x{height}")
-        _, scores = self.network(self.backbone(images))
+        taps = self.backbone(images)
+        _, scores = self.network(taps) if self.normality is None else self._scored(self.normality(taps))
         maps = self.maps(scores.float())
         return Detection(maps=maps, scores=maps.amax(dim=(1, 2)))
+
+    def _learn_normality(self, good: FrozenFeatures) -> None:
+        if self.normality is not None and self.distances is not None:
+            self._unseen = CrossFitted(self.normality, good.batches, len(good))
+            numbers = torch.arange(len(good))
+            parts = zip(good.batches(), torch.split(numbers, good.batch), strict=True)
+            self.distances.fit(self._unseen.deviations(taps, part) for taps, part in parts)
+
+    def _scored(self, deviations: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Fused features and scores of deviations: what the network adds to the distance from normal."""
+        fused, scores = self.network(deviations)
+        return fused, scores + cast("Distances", self.distances)(deviations)
+
+
+class _Numbered:
+    """Samples, with the number of the good image each comes from."""
+
+    def __init__(self, samples: Samples, images: int) -> None:
+        self._samples, self._images = samples, images
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def take(self, numbers: Sequence[int], epoch: int) -> tuple[Tensor, ...]:
+        """The samples of these numbers."""
+        return *self._samples.take(numbers, epoch), torch.tensor(numbers) % self._images

@@ -8,7 +8,7 @@ ours, are in docs/decisions/msflow-architecture.md.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from inference.detectors.base import Detection, Progress, Settings, TrainingImag
 from inference.detectors.features import FrozenFeatures
 from inference.detectors.flows import ChainFlow
 from inference.detectors.maps import Interpolation, MapMaker
+from inference.detectors.normality import Normality
 from inference.detectors.trained import Samples, TrainedDetector, TrainedSettings, Training
 from inference.errors import InferenceError
 
@@ -30,7 +31,6 @@ _NODES: dict[str, str] = {
     "efficientnet_b7": "features.6",
     "swin_b": "features.5",
 }
-_CHUNK = 32  # images, when the statistics of the features are taken
 _LEAST = 0.05  # of the mean deviation: less would make noise of a silent channel an anomaly
 
 
@@ -45,20 +45,23 @@ class MsflowSettings(TrainedSettings):
     """s, groups the channels are cut into (table 6)."""
     kernels: Annotated[tuple[Literal[1, 3, 5, 7], ...], Field(min_length=1)] = (3, 3, 3, 5)
     """Edge of the window in each block, in cells; their number is K."""
-    hidden: Annotated[int, Field(ge=1)] = 128
+    hidden: Annotated[int, Field(ge=1)] = 64
     """Channels inside a level of a block."""
     clamp: Annotated[float, Field(gt=0)] = 3.0
     """Bound of the logarithm of a scale."""
-    standardise: bool = True
-    """Bring each channel to mean 0 and deviation 1 first, as the training features have them; not in the paper."""
+    normalise: Literal["none", "channels", "cells"] = "cells"
+    """What the features are freed of before the flow: nothing, as in the paper; mean and deviation of each channel; or
+    mean and covariance of all channels at each cell, a first, invertible step that is computed and not trained."""
+    shrinkage: Annotated[float, Field(gt=0)] = 0.05
+    """Share of the mean variance added to each variance, for `cells`."""
     noise: Annotated[float, Field(ge=0)] = 0.5
-    """Deviation of the noise added to (standardised) features in training: without it a small set is learned by heart,
+    """Deviation of the noise added to (normalised) features in training: without it a small set is learned by heart,
     and what good images have in common is lost among what sets them apart. Not in the paper."""
-    epochs: Annotated[int, Field(ge=1)] = 40
+    epochs: Annotated[int, Field(ge=1)] = 15
     """Passes over the training set."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Images per gradient step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Of the first step."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Course of the learning rate; `cosine` falls to zero."""
@@ -70,7 +73,7 @@ class MsflowSettings(TrainedSettings):
     """Added to Adam's denominator; the paper profile's exceeds most gradients of a loss per dimension: slow, steady."""
     score: Literal["mean", "max", "top"] = "top"
     """Image score: mean over all cells, the largest cell, or the mean of the `top_share` largest."""
-    top_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    top_share: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Share of the cells that count, for `top`; at least one does."""
     sigma: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the map's smoothing, in pixels of the input; 0: none."""
@@ -83,7 +86,7 @@ class MsflowSettings(TrainedSettings):
         "subfeatures": 4,
         "kernels": (3, 3, 3, 5),
         "hidden": 1024,
-        "standardise": False,
+        "normalise": "none",
         "noise": 0.0,
         "epochs": 240,
         "batch": 16,
@@ -111,8 +114,8 @@ class Msflow(TrainedDetector):
     Attributes:
         backbone: frozen.
         head: the flow; `head(features)` gives z and `log |det|`.
-        mean: of each channel of the training features, `[C, 1, 1]`; 0 unless standardised.
-        deviation: likewise; 1 unless standardised.
+        mean: of each channel of the training features, `[C, 1, 1]`; zeros unless `normalise` is `channels`.
+        deviation: likewise; ones unless `normalise` is `channels`.
     """
 
     name: ClassVar[str] = "msflow"
@@ -138,6 +141,9 @@ class Msflow(TrainedDetector):
             )
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
+        shape = (channels, grid[0], grid[1])
+        cells = settings.normalise == "cells"
+        self.normality = Normality(shape, shrinkage=settings.shrinkage) if cells else None
         self.maps = MapMaker(
             (grid[0], grid[1]), (height, width), sigma=settings.sigma, interpolation=settings.interpolation
         )
@@ -154,8 +160,10 @@ class Msflow(TrainedDetector):
             room=training.features_bytes,
             progress=progress,
         )
-        if self.settings.standardise:
+        if self.settings.normalise == "channels":
             self._take_statistics(features)
+        if self.normality is not None:
+            self.normality.fit(self.normality.gather(tap for (tap,) in features.batches()))
         return _OneTap(features)
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -173,7 +181,7 @@ class Msflow(TrainedDetector):
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Negative log-likelihood of features `[B, C, h, w]` per dimension, without its constant."""
-        features = self._standardised(batch[0])
+        features = self.normalised(batch[0])
         if self.settings.noise:
             noise = torch.randn(features.shape, generator=generator)
             features = features + self.settings.noise * noise.to(features.device)
@@ -190,7 +198,7 @@ class Msflow(TrainedDetector):
         width, height = self.settings.image_size
         if images.shape[-2:] != (height, width):
             raise InferenceError(f"images are {images.shape[-1]}x{images.shape[-2]}, the model's are {width}x{height}")
-        z, _ = self.head(self._standardised(self.backbone(images)[0]))
+        z, _ = self.head(self.normalised(self.backbone(images)[0]))
         energies = 0.5 * z.square().mean(dim=1)  # [B, h, w]
         return Detection(maps=self.maps(energies), scores=self._score(energies.flatten(1)))
 
@@ -202,15 +210,17 @@ class Msflow(TrainedDetector):
         largest: Tensor = cells.topk(max(1, round(share * cells.shape[1])), dim=1).values
         return largest.mean(1)
 
-    def _standardised(self, features: Tensor) -> Tensor:
+    def normalised(self, features: Tensor) -> Tensor:
+        """What the flow is given of features `[B, C, h, w]`."""
+        if self.normality is not None:
+            return cast("Tensor", self.normality(features))
         return (features.float() - self.mean) / self.deviation
 
     @torch.no_grad()
     def _take_statistics(self, features: FrozenFeatures) -> None:
         """Mean and deviation of each channel, over all cells, in one pass; a channel that hardly varies stays small."""
         sums = torch.zeros(2, self.mean.numel(), dtype=torch.float64, device=self.mean.device)
-        for first in range(0, len(features), _CHUNK):
-            (tap,) = features.take(range(first, min(first + _CHUNK, len(features))))
+        for (tap,) in features.batches():
             values = tap.double()
             sums += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
         _, height, width = features.shapes[0]

@@ -27,19 +27,20 @@ from storage.models import Registry
 from tests.inference.tensors import Tensors
 
 SIZE = (48, 32)  # width, height
-MLFF = {"batch": 12, "repeat": 2, "learning_rate": 0.1, "kinds": ("confetti",)}
+MLFF = {"batch": 12, "repeat": 2, "least_samples": 1, "learning_rate": 0.1, "kinds": ("confetti",), "width": 8}
 SMALL: dict[str, list[dict[str, object]]] = {
     "mlff": [
-        {**MLFF, "width": 8, "levels": 8, "scales": (1, 2), "epochs": 24, "decay": 0.9},
-        {**MLFF, "width": 16, "texture": False, "freeze_backbone": False, "epochs": 12, "decay": 0.85},
-        {**MLFF, "width": 8, "texture": False, "redraw": False, "epochs": 12, "decay": 0.85},
+        {**MLFF, "levels": 8, "scales": (1, 2), "epochs": 2, "learning_rate": 0.01},
+        {**MLFF, "width": 16, "texture": False, "normalise": "none", "freeze_backbone": False, "redraw": True}
+        | {"epochs": 12, "decay": 0.85},
+        {**MLFF, "texture": False, "normalise": "none", "epochs": 12, "decay": 0.85},
     ],
     "padim": [{"dimensions": 20}, {"dimensions": 20, "reduction": "semi-orthogonal"}],
     "vae": [{"width": 4, "latent": 4, "epochs": 4, "batch": 8}],
     "spade": [{"neighbours": 5}, {"neighbours": 3, "kappa": 2, "storage": "float16", "score": "map"}],
     "msflow": [
         {"hidden": 16, "epochs": 2, "batch": 8},
-        {"hidden": 16, "epochs": 2, "batch": 8, "subfeatures": 3, "score": "top", "sigma": 2.0},
+        {"hidden": 16, "epochs": 2, "batch": 8, "subfeatures": 3, "normalise": "channels", "sigma": 2.0},
     ],
 }
 CASES = [pytest.param((name, given), id=f"{name}-{i}") for name in DETECTORS for i, given in enumerate(SMALL[name])]

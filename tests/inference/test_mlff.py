@@ -17,7 +17,17 @@ from tests.inference.tensors import Tensors
 
 SIZE = (48, 32)  # width, height
 GRID = (8, 12)
-SMALL = {"image_size": SIZE, "width": 16, "epochs": 1, "batch": 8, "levels": 16, "repeat": 1}
+SMALL = {
+    "image_size": SIZE,
+    "width": 16,
+    "epochs": 1,
+    "batch": 8,
+    "levels": 16,
+    "repeat": 1,
+    "least_samples": 1,
+    "normalise": "none",
+    "learning_rate": 0.01,
+}
 BASELINE = {"self_calibration": False, "texture": False, "score_loss": False, "consistency": False}
 LADDER = [  # table 4
     BASELINE,

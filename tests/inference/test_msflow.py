@@ -46,17 +46,20 @@ def detector() -> Msflow:
 
 def likelihood(detector: Msflow, images: Tensor) -> float:
     """Mean log-density per dimension, without its constant."""
-    features = (detector.backbone(images)[0] - detector.mean) / detector.deviation
     with torch.no_grad():
+        features = detector.normalised(detector.backbone(images)[0])
         z, log_det = detector.head(features)
     return float((log_det - 0.5 * z.square().sum(dim=(1, 2, 3))).mean()) / features[0].numel()
 
 
-def test_training_raises_the_likelihood_of_unseen_good_images(detector: Msflow) -> None:
-    untrained = empty()
-    untrained.load_state_dict({**untrained.state_dict(), "mean": detector.mean, "deviation": detector.deviation})
+def test_training_raises_the_likelihood_of_unseen_good_images() -> None:
+    # Not of cells: their normality knows the training images, and what is left of others is larger.
+    trained, untrained = empty(normalise="channels"), empty(normalise="channels")
+    trained.fit(Tensors(stripes(32, seed=0)), ignore)
+    learned = {"mean": trained.mean, "deviation": trained.deviation}
+    untrained.load_state_dict({**untrained.state_dict(), **learned})
     unseen = stripes(8, seed=1)
-    assert likelihood(detector, unseen) > likelihood(untrained, unseen) + 0.1
+    assert likelihood(trained, unseen) > likelihood(untrained, unseen) + 0.1
 
 
 @torch.no_grad()
@@ -74,7 +77,7 @@ def test_a_defect_scores_higher_and_is_found_where_it_is(detector: Msflow) -> No
 @torch.no_grad()
 def test_map_and_scores_follow_from_z(detector: Msflow) -> None:
     images = stripes(3, seed=2)
-    features = (detector.backbone(images)[0] - detector.mean) / detector.deviation
+    features = detector.normalised(detector.backbone(images)[0])
     cells = (detector.head(features)[0].square().mean(1) / 2).numpy()
     assert cells.shape == (3, *GRID)
     detection = detector(images)
@@ -93,21 +96,24 @@ def test_map_and_scores_follow_from_z(detector: Msflow) -> None:
         detector.settings = before
 
 
-def test_standardised_features_have_mean_0_and_deviation_1(tmp_path: Path, detector: Msflow) -> None:
-    features = detector.backbone(stripes(32, seed=0))[0].half().double()
-    torch.testing.assert_close(detector.mean.flatten(), features.mean((0, 2, 3)).float())
-    deviation = features.var((0, 2, 3), correction=0).sqrt()
-    floor = 0.05 * deviation.mean() + 1e-6
-    torch.testing.assert_close(detector.deviation.flatten(), deviation.clamp_min(floor).float())
-    kept, plain = empty(), empty(standardise=False)
+def test_channels_are_brought_to_mean_0_and_deviation_1(tmp_path: Path) -> None:
+    kept, plain = empty(normalise="channels"), empty(normalise="none")
+    features = kept.backbone(stripes(32, seed=0))[0].half().double()
     for model in (kept, plain):
         samples = model.samples(Tensors(stripes(32, seed=0)), Training(features=tmp_path), ignore)
         assert len(samples) == 32
         torch.testing.assert_close(samples.take([3, 1], epoch=0)[0], features[[3, 1]].float())
-    assert torch.equal(kept.mean, detector.mean)
-    assert torch.equal(kept.deviation, detector.deviation)
-    assert torch.equal(plain.mean, torch.zeros_like(plain.mean))
-    assert torch.equal(plain.deviation, torch.ones_like(plain.deviation))
+    torch.testing.assert_close(kept.mean.flatten(), features.mean((0, 2, 3)).float())
+    deviation = features.var((0, 2, 3), correction=0).sqrt()
+    floor = 0.05 * deviation.mean() + 1e-6
+    torch.testing.assert_close(kept.deviation.flatten(), deviation.clamp_min(floor).float())
+    assert torch.equal(plain.normalised(features.float()), features.float())
+
+
+def test_cells_are_freed_of_what_good_images_show_there(detector: Msflow) -> None:
+    features = detector.normalised(detector.backbone(stripes(32, seed=0))[0].half())  # as they were kept
+    assert float(features.mean(0).abs().max()) < 2e-3
+    assert float(features.square().mean()) < 1.01  # the shrinkage takes a little away, more than 1 there cannot be
 
 
 def test_the_loss_is_the_likelihood_of_noisy_features(detector: Msflow) -> None:
