@@ -46,7 +46,7 @@ class SpadeSettings(Settings):
     """Tapped node whose mean over all cells finds the images to compare with: the paper's layer4; layer3 for ResNet18,
     whose files of weights often end there."""
     neighbours: Annotated[int, Field(ge=1)] = 5
-    """K, training images compared with; all where there are fewer. The paper's 50 take two seconds an image on a CPU."""
+    """K, training images compared with; all where there are fewer. The paper's 50 take a CPU two seconds an image."""
     kappa: Annotated[int, Field(ge=1)] = 1
     """Nearest cells of those images whose distances are averaged."""
     score: Literal["image", "map"] = "image"
