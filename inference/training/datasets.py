@@ -255,7 +255,7 @@ def _refuse_stray_masks(truth: Path, pictures: dict[str, list[Path]]) -> None:
 
 
 def read_mask(path: Path, picture: Picture, *, above: int = 127) -> Mask:
-    """Read a mask `[H, W]` of a picture `[H, W, 3]`: defective where its first channel exceeds `above`.
+    """Read a mask `[H, W]` of a picture `[H, W, 3]`: defective where any channel exceeds `above`.
 
     Raises:
         DataError: the sizes differ, or nothing is marked.
@@ -265,7 +265,7 @@ def read_mask(path: Path, picture: Picture, *, above: int = 127) -> Mask:
     if mask.shape != picture.shape:
         (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape[:2]
         raise DataError(f"mask {path} is {mask_width}x{mask_height}, its image {width}x{height}: they must be equal")
-    defect = np.asarray(mask[..., 0] > above)
+    defect = np.asarray(mask.max(axis=2) > above)
     if not defect.any():
         marked = "white (255)" if above else "above 0"
         raise DataError(f"mask {path} marks nothing: defects are {marked}, the highest value here is {mask.max()}")

@@ -255,6 +255,16 @@ def test_mask_that_marks_nothing_is_named(root: Path) -> None:
         list(TestSet(root, SMALL))
 
 
+def test_mask_may_be_painted_in_any_colour(root: Path) -> None:
+    grey = {image.path.name: mask for image, _, mask in TestSet(root, SMALL) if not image.good}
+    for number, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+        painted = np.zeros((40, 60, 3), np.uint8)
+        painted[10:20, 30:45] = colour
+        cv2.imwrite(str(root / "ground_truth/hole" / f"{number}_mask.png"), painted)
+    for image, _, mask in TestSet(root, SMALL):
+        assert image.good or np.array_equal(mask, grey[image.path.name])
+
+
 def test_corrupt_test_image_is_an_error(root: Path) -> None:
     (root / "test/good/1.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"test image .*1\.png cannot be used"):
