@@ -313,6 +313,14 @@ def test_stc_masks_are_those_of_their_frames(tmp_path):
     assert [mask.sum() for _, _, mask in read] == [0, 0, 0, 441, 100, 441]
 
 
+def test_stc_frames_are_in_the_order_of_their_numbers(tmp_path):
+    protocol = open_tree("stc", tmp_path)
+    clip = tmp_path / "testing/frames/01_0014"
+    for number, name in enumerate(("100", "101", "999", "1000", "1001", "1002")):
+        (clip / f"{number:03}.jpg").rename(clip / f"{name}.jpg")
+    assert [test.path.stem for test in protocol.split("01").tests if test.anomalous] == ["1000", "1001", "1002"]
+
+
 @pytest.mark.parametrize(
     ("kind", "array", "message"),
     [

@@ -79,7 +79,9 @@ class Stc(PaperProtocol):
         arrays: list[Path] = []
         for clip in clips:
             frames, pixels = (testing / kind / f"{clip.name}.npy" for kind in ("test_frame_mask", "test_pixel_mask"))
-            tests += _clip(pictures_in(clip), clip, frames, pixels)
+            # Numbers have three digits, and four from the thousandth frame on.
+            numbered = sorted(pictures_in(clip), key=lambda f: (len(f.stem), f.stem))
+            tests += _clip(numbered, clip, frames, pixels)
             arrays += [frames, pixels]
         both_kinds(tests, testing / "frames" / f"{category}_*")
         named = content(self.root, [*videos, *arrays, *(test.path for test in tests)])
