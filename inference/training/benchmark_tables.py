@@ -234,11 +234,11 @@ def _papers_mean(protocol: PaperProtocol, paper: Published, names: Sequence[str]
 
 
 def _mean(figures: Sequence[Figures]) -> Figures:
-    """Mean of each metric over the categories that have it."""
+    """Mean of each metric that all of the categories have."""
     found: dict[str, float] = {}
     for metric in Figures.model_fields:
         values = [value for one in figures if (value := getattr(one, metric)) is not None]
-        if values:
+        if values and len(values) == len(figures):
             found[metric] = mean(values)
     return Figures.model_validate(found)
 

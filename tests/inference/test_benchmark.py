@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -322,6 +323,18 @@ def test_paper_without_categories_is_compared_by_a_whole_mean_only(tmp_path):
 
 
 @pytest.mark.usefixtures("flat")
+def test_mean_is_over_all_categories_or_there_is_none(tmp_path):
+    root = trees.mvtec(tmp_path / "d", "bottle", "screw")
+    shutil.rmtree(root / "screw/ground_truth")
+    benchmark = planned(root, tmp_path / "r.json")
+    (table,) = tables(benchmark, carry_out(benchmark))
+    bottle, _, means = table.rows
+    assert means.name == "mean of 2 categories"
+    assert "image_auroc" in means.cells
+    assert "pixel_auroc" in bottle.cells
+    assert "pixel_auroc" not in means.cells
+
+
 def test_seeds_give_a_mean_and_a_spread(bottles, tmp_path):
     benchmark = planned(
         bottles, tmp_path / "r.json", PADIM, Entrant("flat", size=(32, 32)), categories=["bottle"], seeds=[0, 1]
