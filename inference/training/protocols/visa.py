@@ -5,7 +5,6 @@ split is the authors' one-class one, `split_csv/1cls.csv`. Masks hold the number
 """
 
 import csv
-from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +31,7 @@ class Visa(PaperProtocol):
     @classmethod
     def find(cls, root: Path) -> list[str]:
         """Products of the table whose folders are there."""
-        return [name for name in sorted(Counter(row["object"] for row in _rows(root))) if (root / name).is_dir()]
+        return [name for name in sorted({row["object"] for row in _rows(root)}) if (root / name).is_dir()]
 
     def split(self, category: str) -> Split:
         """Take the pictures the table names."""
