@@ -9,12 +9,17 @@ _FILE_WIDTH = 300
 """Columns where the output is a file or a pipe, which has no edge to wrap at."""
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows of plain text under headings."""
+def wide_console() -> Console:
+    """Where plain text goes that is not to be cut: a terminal as it is, anything else wide enough for a table."""
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
+    return console
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows of plain text under headings."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row))
-    console.print(table)
+    wide_console().print(table)

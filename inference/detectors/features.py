@@ -84,7 +84,10 @@ class FrozenFeatures:
                 self._kept = self._write(path, progress)
         except OSError as exc:
             reason = exc.strerror or exc
-            raise FitError(f"features cannot be kept in {folder}: {reason}; make room or name another folder") from exc
+            raise FitError(
+                f"features cannot be kept in {folder}: {reason}; make room or name another folder (of fit: set "
+                "LINEWATCH_CACHE, or keep none by --features-gb 0)"
+            ) from exc
 
     def __len__(self) -> int:
         return self._count

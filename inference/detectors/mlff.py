@@ -83,11 +83,11 @@ class MlffSettings(TrainedSettings):
     """lambda: how far anomalous scores have to lie above normal ones."""
     patch: Annotated[int, Field(ge=1)] = 4
     """Edge of the patches compared for consistency, in cells of the map."""
-    epochs: Annotated[int, Field(ge=1)] = 10
+    epochs: Annotated[int, Field(ge=1)] = 5
     """Passes over the repeated training set."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Samples per gradient step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-2
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     """Of the first step."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.86
     """Factor of the learning rate from epoch to epoch."""

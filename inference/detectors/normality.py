@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inference.detectors.gaussians import Gaussians, Moments, merge
+from inference.errors import FitError
 
 _FOLDS = 4
 
@@ -51,10 +52,16 @@ class Normality(nn.Module):
         """Learn from what was gathered.
 
         Raises:
-            FitError: fewer than two images.
+            FitError: fewer than two images, or a shrinkage that leaves a covariance without an inverse.
         """
         variances = [moments.covariance(part).diagonal(dim1=-2, dim2=-1).mean() for part in moments.chunks()]
-        self.gaussians.fit(moments, self.shrinkage * float(torch.stack(variances).mean()) + 1e-12)
+        try:
+            self.gaussians.fit(moments, self.shrinkage * float(torch.stack(variances).mean()) + 1e-12)
+        except FitError as exc:  # it names PaDiM's setting
+            raise FitError(
+                f"the covariances of {moments.count:g} good images cannot be inverted: raise shrinkage "
+                f"({self.shrinkage:g}) or fit on more images"
+            ) from exc
 
     def forward(self, features: Tensor) -> Tensor:
         """Deviations of features `[B, C, h, w]`, of the same shape."""

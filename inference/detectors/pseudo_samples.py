@@ -125,7 +125,7 @@ class FrozenPseudoSamples:
         features = self._features.take(numbers)
         if missing := [number for number in numbers if number not in self._masks]:
             self._draw(missing)  # the features are on disk from an earlier training
-        return *features, torch.stack([self._masks[number] for number in numbers])
+        return *features, torch.stack([self._masks[number] for number in numbers]).to(features[0].device)
 
     def _draw(self, numbers: Sequence[int]) -> Tensor:
         images, masks = self._samples.take(numbers, 0)

@@ -1,20 +1,21 @@
 """From a sealed bundle and more good images to the next version of the model, without the images it was fitted on."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
-from inference.detectors.base import Progress
+from inference.calibration import Calibration
+from inference.detectors.base import Detector, Progress
 from inference.engine import choose_device, load_detector, save_detector
 from inference.errors import DataError, EngineError
 from inference.training.calibrate import from_scores
 from inference.training.datasets import good_images
 from inference.training.fit import Recipe, hold_out, references
-from inference.training.images import groups, to_batch
+from inference.training.images import Images, groups, to_batch
 from inference.training.report import Report, silent
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
@@ -47,6 +48,7 @@ def update_model(
     batch: int = 8,
     every: int = 1,
     limit: int = 2000,
+    rate: float = 0.05,
     report: Report = silent,
 ) -> Bundle:
     """Let a model learn from more good images, calibrate it anew, and write it as a new version that is not promoted.
@@ -62,6 +64,9 @@ def update_model(
         batch: images taken in at once.
         every: of a source, keep each `every`-th frame.
         limit: of a source, keep at most so many frames.
+        rate: share of good images the model may reject. The manifest's metrics say how many of the new images it would
+            have rejected at that threshold before it learned from them (`rejected_before`, of `judged_before`): a
+            defective one among them would be one of these.
         report: told how far the work is.
 
     Raises:
@@ -82,6 +87,7 @@ def update_model(
     if good.fingerprint in learned[:-1]:
         raise DataError(f"{data} holds the very images {bundle.ref} has learned from: name images it has not seen")
     train, held_out = (good.train, good.calibration) if good.calibration is not None else hold_out(made, good)
+    before = _rejected(made, detector, bundle, [train, held_out], rate=rate, report=report)
     detector.update(
         (to_batch(group).to(chosen) for group in groups(train, batch)),
         half_life=half_life,
@@ -105,6 +111,18 @@ def update_model(
             "update_seconds": round(time.monotonic() - started, 3),
             "good_score_median": float(np.median(calibration.scores)),
             "good_score_max": calibration.scores[-1],
+            **before,
             _LEARNED: learned,
         },
     )
+
+
+def _rejected(
+    made: Recipe, detector: Detector, bundle: Bundle, parts: Sequence[Images], *, rate: float, report: Report
+) -> dict[str, int]:
+    """Count what a model that has not yet learned from the images rejects of them; nothing if it has no threshold."""
+    if (stored := bundle.calibration()) is None:
+        return {}
+    limit = Calibration.model_validate(stored).threshold(rate).threshold
+    scores = np.concatenate([made.scores(detector, part, "judging as before", report) for part in parts])
+    return {"rejected_before": int(np.count_nonzero(scores > limit)), "judged_before": scores.size}

@@ -7,7 +7,7 @@ import typer
 
 from linewatch import telemetry
 from linewatch.commands.fitting import Device
-from linewatch.commands.settings import settings_of_each
+from linewatch.commands.settings import names_in, settings_of_each
 
 if TYPE_CHECKING:
     from inference.training.benchmark import Entrant, Step
@@ -53,14 +53,14 @@ def benchmark(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
 
     protocol = protocol_class(dataset)(root, every=every)
-    entrants = _entrants(_names(detectors), settings or [], weights or [])
+    entrants = _entrants(names_in(detectors), settings or [], weights or [])
     results = Results(json_file or Path("var") / "benchmark" / f"{dataset}.json")
     try:
         planned = Benchmark(
             protocol,
             entrants,
             results,
-            categories=_names(categories),
+            categories=names_in(categories),
             seeds=range(seed, seed + seeds),
             device=device,
             profile=profile,
@@ -130,10 +130,6 @@ def _size(value: Any) -> tuple[int, int] | None:
     if len(sides) != 2 or not all(isinstance(side, int) and 16 <= side <= 4096 for side in sides):
         raise typer.BadParameter(f"--set image_size={value}: write one number or [width, height], 16 to 4096")
     return (sides[0], sides[1])
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _line(step: "Step", level: str) -> str:

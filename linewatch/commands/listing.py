@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_FILE_WIDTH = 300  # columns where the output is a file or a pipe, which has no edge to wrap at
-
 
 @app.command("detectors")
 def list_detectors(
@@ -40,7 +38,9 @@ def list_detectors(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        _print(found)
+        from linewatch.tables import wide_console  # noqa: PLC0415 - brings rich
+
+        wide_console().print(_table(found))
 
 
 def _count(name: str, options: dict[str, Any], profile: Literal["paper", "quick"]) -> dict[str, Any]:
@@ -75,15 +75,6 @@ def _count(name: str, options: dict[str, Any], profile: Literal["paper", "quick"
         "backbone": next((module.name for module in detector.modules() if isinstance(module, Backbone)), None),
         "image_size": list(made.settings.image_size),
     }
-
-
-def _print(found: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - not needed for --help
-
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
-    console.print(_table(found))
 
 
 def _table(found: list[dict[str, Any]]) -> "Table":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linewatch import telemetry
+from linewatch.commands.settings import names_in
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _STYLES = {"chosen": "bold green", "equal": "", "behind": "", "too slow": "dim", "out of time": "dim", "failed": "red"}
-_FILE_WIDTH = 300  # columns where the output is a file or a pipe, which has no edge to wrap at
 
 
 @app.command()
@@ -55,10 +55,11 @@ def recommend(
         threads=threads,
         seed=seed,
     )
-    for name in _names(detectors):
+    named = names_in(detectors or "")
+    for name in named:
         if name not in DETECTORS:
             raise typer.BadParameter(f"no detector {name!r}: choose from {', '.join(DETECTORS)}")
-    entrants = candidates(_names(detectors), _names(backbones), weights)
+    entrants = candidates(named, names_in(backbones or ""), weights)
     with progress_bar() as report:
         outcome = run(data, entrants, terms, every=every, limit=limit, report=report)
     found = outcome.summary
@@ -74,10 +75,6 @@ def recommend(
         raise typer.Exit(1)
 
 
-def _names(given: str | None) -> list[str]:
-    return [] if given is None else [name.strip() for name in given.split(",") if name.strip()]
-
-
 def _size(given: str) -> tuple[int, int]:
     sides = given.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
@@ -89,11 +86,9 @@ def _size(given: str) -> tuple[int, int]:
 
 
 def _print(found: "Recommendation") -> None:
-    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+    from linewatch.tables import wide_console  # noqa: PLC0415 - brings rich
 
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
+    console = wide_console()
     console.print(_table(found))
     compared = f"{found.n_fitted} good images to fit on, {found.n_held_out} to judge; compared on made-up defects: "
     console.print(f"{compared}{', '.join(found.compared_on)}", style="dim", soft_wrap=True)

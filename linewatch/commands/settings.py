@@ -1,4 +1,4 @@
-"""`--set`: settings of detectors, as words of a command line; values are YAML, so that they are what they look like."""
+"""Settings and names as words of a command line; values of `--set` are YAML, so that they are what they look like."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,6 +38,11 @@ def settings_of_each(given: Iterable[str], names: Sequence[str], *, shared: bool
         else:
             own[name][key] = value
     return {name: {**common, **settings} for name, settings in own.items()}
+
+
+def names_in(text: str) -> list[str]:
+    """Read `a,b`, each name once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _read(text: str, form: str) -> tuple[str, Any]:

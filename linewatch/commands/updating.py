@@ -35,9 +35,15 @@ def update(
     rate = asked_rate(false_alarms, fps)
     opened = open_bundle(bundle)
     with progress_bar() as report:
-        new = update_model(opened, data, half_life=half_life, device=device, every=every, limit=limit, report=report)
+        new = update_model(
+            opened, data, half_life=half_life, device=device, every=every, limit=limit, rate=rate, report=report
+        )
     learned = new.manifest.n_train - opened.manifest.n_train
     typer.echo(f"{new.ref}: {opened.ref} updated with {learned} good images")
+    if (rejected := new.manifest.metrics.get("rejected_before")) is not None:
+        judged = new.manifest.metrics["judged_before"]
+        sure = ": make sure that they are good, for now they are learned" if rejected else ""
+        typer.echo(f"{opened.ref} would have rejected {rejected} of the {judged} new images{sure}")
     typer.echo(statement(stored_calibration(new.calibration()), rate))
     candidate = new.path.parent.parent / new.ref
     typer.echo(f"next: linewatch evaluate {candidate} --data DIR, then linewatch models promote {candidate}")

@@ -8,8 +8,11 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor
 
+from inference.detectors.backbones import Backbone
+from inference.detectors.base import Progress
+from inference.detectors.features import FrozenFeatures
 from inference.detectors.mlff import Mlff, MlffSettings
-from inference.detectors.pseudo_samples import PseudoSamples
+from inference.detectors.pseudo_samples import FrozenPseudoSamples, PseudoSamples
 from inference.detectors.trained import Training
 from inference.errors import InferenceError
 from inference.weights import load_backbone_weights
@@ -50,11 +53,13 @@ def pictures(count: int, seed: int = 0) -> Tensor:
     return ((stripes + noise).clamp(0, 1) * 255).round() / 255
 
 
-def fitted(given: dict[str, object], images: Tensor, training: Training | None = None) -> Mlff:
+def fitted(
+    given: dict[str, object], images: Tensor, training: Training | None = None, progress: Progress = ignore
+) -> Mlff:
     detector = Mlff(MlffSettings.model_validate({**SMALL, **given}))
     load_backbone_weights(detector.backbone, "random")
     with capture_logs():
-        detector.fit(Tensors(images), ignore, training=training)
+        detector.fit(Tensors(images), progress, training=training)
     return detector
 
 
@@ -123,7 +128,37 @@ def test_a_backbone_that_is_not_frozen_learns() -> None:
         detector.fit(Tensors(pictures(8)), ignore)
     after = detector.backbone.state_dict()
     assert all(not torch.equal(before[key], after[key]) for key in before)
-    assert not detector(pictures(1)).scores.requires_grad or not torch.is_inference_mode_enabled()
+
+
+def test_kept_samples_lie_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The masks are kept on the CPU; the features come to wherever the backbone is."""
+    backbone = Backbone("resnet18", ["layer1"])
+    load_backbone_weights(backbone, "random")
+    made = FrozenPseudoSamples(samples(0.5, redraw=False), backbone, size=SIZE, training=Training(), progress=ignore)
+    elsewhere = torch.empty(2, 64, *GRID, device="meta")  # stands in for a GPU
+    monkeypatch.setattr(FrozenFeatures, "take", lambda *_: [elsewhere])
+    feature, mask = made.take([3, 5], 0)
+    assert feature is elsewhere
+    assert mask.device == feature.device
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_killed_with_normality_it_ends_as_one_that_was_left_alone(cached: bool, tmp_path: Path) -> None:
+    given = {"normalise": "cells", "epochs": 3, "repeat": 2}
+    whole = fitted(given, pictures(12), Training(features=tmp_path / "whole"))
+    training = Training(
+        checkpoint=tmp_path / "mlff.checkpoint", every_s=0.0, features=tmp_path / "killed" if cached else None
+    )
+
+    def kill(done: int, total: int, note: str = "", /) -> None:
+        if "epoch" in note and done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(given, pictures(12), training, kill)
+    resumed = fitted(given, pictures(12), training)
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], tensor), key
 
 
 def test_kept_features_give_the_same_model(tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_one_image_is_no_normality() -> None:
         CrossFitted(Normalities(SHAPES, shrinkage=0.1), lambda: passes(taps(1)), 1)
 
 
+def test_a_shrinkage_too_small_names_itself() -> None:
+    features = taps(3)[0] * torch.logspace(0, 6, 3).view(1, 3, 1, 1)
+    with pytest.raises(FitError, match=r"covariances of 3 good images .*: raise shrinkage \(1e-30\)"):
+        normality(features, 1e-30)
+
+
 def test_distances_are_standardised_and_rise_with_what_is_strange() -> None:
     features = taps(200)
     final = Normalities(SHAPES, shrinkage=0.01)

@@ -146,6 +146,31 @@ def test_detectors_that_cannot_learn_on_say_so(old: Path, new: Path, tmp_path: P
         update_model(model, str(new), device="cpu")
 
 
+def test_what_the_old_model_would_have_rejected_is_counted(model: Bundle, tmp_path: Path) -> None:
+    """Strange images among the new ones, whether they are learned from or calibrated on."""
+    pictures(tmp_path / "new/train/good", 20, seed=2)
+    pictures(tmp_path / "new/calibration/good", 15, seed=3)
+    counts = []
+    for strange in ([], ["train", "train", "calibration"]):
+        for number, part in enumerate(strange):
+            spoiled = np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8)
+            cv2.imwrite(str(tmp_path / f"new/{part}/good/{number:03}.png"), spoiled)
+        updated = update_model(model, str(tmp_path / "new"), device="cpu", rate=0.01)
+        assert updated.manifest.metrics["judged_before"] == 35
+        counts.append(updated.manifest.metrics["rejected_before"])
+    limit = Calibration.model_validate(model.calibration()).threshold(0.01).threshold
+    judged = [scores(model, tmp_path / f"new/{part}/good") for part in ("train", "calibration")]
+    assert counts[1] == int((torch.cat(judged) > limit).sum())
+    assert counts[1] >= counts[0] + 3
+
+
+def test_without_a_threshold_nothing_is_counted(model: Bundle, new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "calibration", lambda _: None)
+        updated = update_model(model, str(new), device="cpu")
+    assert "rejected_before" not in updated.manifest.metrics
+
+
 def test_too_few_images_are_refused(model: Bundle, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="2 good images are too few"):
         update_model(model, str(pictures(tmp_path / "two", 2, seed=4)), device="cpu")

@@ -1,4 +1,5 @@
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def test_update_says_what_was_learned_what_is_promised_and_what_to_do_next(
     said = capsys.readouterr().out
     assert "plate@2: plate@1 updated with 32 good images" in said
     assert "from 8 good scores (asked 40 %)" in said
+    (counted,) = [line for line in said.splitlines() if "plate@1 would have rejected" in line]
+    rejected = re.search(r"rejected (\d+) of the 40 new images", counted)
+    assert rejected is not None
+    assert ("make sure that they are good" in counted) == (int(rejected[1]) > 0)
     assert f"linewatch models promote {model}@2" in said
     assert main(["models", "promote", f"{model}@2"]) == 0
     assert main([*command[:-1], "50%"]) == 2  # the promoted version has learned from these
