@@ -4,14 +4,17 @@ A tally is small whatever it has seen (a score per picture, and the pixels' hist
 can be kept in files and joined: the figures of all together then need no picture to be judged again.
 """
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from inference.errors import DataError
 from inference.training.datasets import Mask
 from inference.training.metrics import PixelScores, image_metrics
 
@@ -78,9 +81,17 @@ class Tally:
 
 
 def joined(files: list[Path]) -> Tally:
-    """Join the tallies whose counts lie in files; at least one."""
+    """Join the tallies whose counts lie in files; at least one.
+
+    Raises:
+        DataError: a file is damaged.
+    """
     whole = Tally(pixels=True)
     for file in files:
-        with np.load(file, allow_pickle=False) as counts:
-            whole.join(counts)
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
+                counts = {key: found[key] for key in found.files}
+        except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as exc:
+            raise DataError(f"{file} is damaged: remove it, and what it counts is judged again") from exc
+        whole.join(counts)
     return whole

@@ -168,6 +168,18 @@ def test_frames_are_judged_again_when_their_counts_are_gone(tmp_path):
     assert not carry_out(planned(root, tmp_path / "r.json", Entrant("flat"), dataset="stc"))[0].kept
 
 
+@pytest.mark.parametrize("kept", [0, 20, 0.5, -30])
+def test_counts_that_a_power_failure_tore_are_named(kept, tmp_path):
+    tally = Tally(pixels=True)
+    tally.add(1.0, anomalous=True, anomaly_map=np.eye(64, dtype=np.float32), mask=np.eye(64, dtype=bool))
+    file = tmp_path / "counts.npz"
+    np.savez_compressed(file, **tally.counts())
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(DataError, match=r"counts\.npz is damaged: remove it, and what it counts is judged again"):
+        joined([file])
+
+
 def test_another_making_is_another_result(tmp_path, monkeypatch):
     root = trees.stc(tmp_path / "stc", scenes=("01", "13"))
 
