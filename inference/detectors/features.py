@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ class FrozenFeatures:
             )
             return
         device = next(backbone.parameters()).device.type
-        about = f"{backbone.name} {backbone.nodes} {backbone.sha256} {size} {fingerprint} {count} {device}"
+        made_by = f"linewatch {version('linewatch')} torch {torch.__version__}"  # either may compute other features
+        about = f"{made_by} {backbone.name} {backbone.nodes} {backbone.sha256} {size} {fingerprint} {count} {device}"
         path = folder / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}{_SUFFIX}"
         try:
             self._kept = self._open(path)

@@ -107,8 +107,21 @@ class _Spool:
     """An unnamed temporary file, closed when the last pictures that read from it are gone."""
 
     def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object, see below
+        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as this object, see below
         weakref.finalize(self, self.file.close)
+
+    def keep(self, picture: RGB, what: str) -> None:
+        """Append one picture.
+
+        Raises:
+            DataError: the temporary folder is full.
+        """
+        rest = memoryview(picture.tobytes())
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError as exc:
+            raise DataError(f"no room in {tempfile.gettempdir()} for {what}") from exc
 
 
 class SpooledImages:
@@ -149,16 +162,9 @@ class SpooledImages:
                 if len(unusable) > MAX_CORRUPT * limit:  # a camera that only fails must not be waited for
                     break
                 continue
-            try:
-                spool.file.write(picture.tobytes())
-            except OSError as exc:
-                raise DataError(
-                    f"no room in {tempfile.gettempdir()} for {limit} frames of {width}x{height}: "
-                    "point TMPDIR elsewhere or take fewer (--limit)"
-                ) from exc
+            spool.keep(picture, f"{limit} frames of {width}x{height}: point TMPDIR elsewhere or take fewer (--limit)")
             content.update(picture.tobytes())
             kept += 1
-        spool.file.flush()
         seen = Unreadable(where, kept + len(unusable))
         for name, reason in unusable.items():
             seen.add(name, reason)
@@ -175,15 +181,10 @@ class SpooledImages:
             return images
         spool, kept, shape = _Spool(), 0, (0, 0, 0)
         for picture in images:
-            try:
-                spool.file.write(picture.tobytes())
-            except OSError as exc:
-                raise DataError(
-                    f"no room in {tempfile.gettempdir()} for {len(images)} images of {picture.shape[1]}x"
-                    f"{picture.shape[0]}: point TMPDIR elsewhere"
-                ) from exc
+            spool.keep(
+                picture, f"{len(images)} images of {picture.shape[1]}x{picture.shape[0]}: point TMPDIR elsewhere"
+            )
             kept, shape = kept + 1, picture.shape
-        spool.file.flush()
         return cls(spool, shape, range(kept))
 
     def __len__(self) -> int:

@@ -1,6 +1,8 @@
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -283,3 +285,14 @@ def test_test_set_without_good_or_defective_images_is_refused(root: Path) -> Non
         TestSet(root, SMALL)
     with pytest.raises(DataError, match="no test folder"):
         TestSet(root / "train", SMALL)
+
+
+def test_a_full_temporary_folder_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = good_images(str(root), SMALL).train
+
+    def full(*, buffering: int) -> IO[bytes]:
+        return Path("/dev/full").open("r+b", buffering=buffering)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(DataError, match=r"no room in .* for 12 images of 32x24: point TMPDIR elsewhere"):
+        SpooledImages.copy(images)
