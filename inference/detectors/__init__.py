@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from inference.detectors.base import Detector
 
 DETECTORS: dict[str, str] = {
-    "mlff": "inference.detectors.mlff:Mlff",
     "padim": "inference.detectors.padim:Padim",
     "spade": "inference.detectors.spade:Spade",
     "vae": "inference.detectors.vae:Vae",
     "msflow": "inference.detectors.msflow:Msflow",
+    "mlff": "inference.detectors.mlff:Mlff",
 }
 """Name of a detector to `module:Class`."""
 

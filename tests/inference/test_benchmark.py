@@ -334,7 +334,6 @@ def test_paper_without_categories_is_compared_by_a_whole_mean_only(tmp_path):
     assert table.paper == ""
 
 
-@pytest.mark.usefixtures("flat")
 def test_mean_is_over_all_categories_or_there_is_none(tmp_path):
     root = trees.mvtec(tmp_path / "d", "bottle", "screw")
     shutil.rmtree(root / "screw/ground_truth")
@@ -347,6 +346,7 @@ def test_mean_is_over_all_categories_or_there_is_none(tmp_path):
     assert "pixel_auroc" not in means.cells
 
 
+@pytest.mark.usefixtures("flat")
 def test_seeds_give_a_mean_and_a_spread(bottles, tmp_path):
     benchmark = planned(
         bottles, tmp_path / "r.json", PADIM, Entrant("flat", size=(32, 32)), categories=["bottle"], seeds=[0, 1]

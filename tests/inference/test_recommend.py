@@ -1,6 +1,7 @@
 """Recommending: fair probes, an honest comparison, and every candidate in its row whatever happens to it."""
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,14 @@ SMALL = ("template", "blind", "fitless", "broken", "unlearned", "fussy", "shown"
 
 
 @pytest.fixture(autouse=True)
-def small_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*DETECTORS]:
-        if name != "padim":
-            monkeypatch.delitem(DETECTORS, name)
-    for name in SMALL:
-        monkeypatch.setitem(DETECTORS, name, f"tests.inference.small_detectors:{name.title()}")
+def small_detectors() -> Iterator[None]:
+    before = dict(DETECTORS)  # put back as a whole: one by one, they would come back in another order
+    DETECTORS.clear()
+    DETECTORS["padim"] = before["padim"]
+    DETECTORS.update({name: f"tests.inference.small_detectors:{name.title()}" for name in SMALL})
+    yield
+    DETECTORS.clear()
+    DETECTORS.update(before)
 
 
 @pytest.fixture

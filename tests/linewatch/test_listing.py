@@ -91,7 +91,7 @@ def test_the_table_says_what_its_figures_count(capsys: pytest.CaptureFixture[str
     [
         ("subfeatures=6", "write detector.key=value, for example msflow.subfeatures=6"),
         ("msflow.subfeatures", "write detector.key=value"),
-        ("nothing.key=1", "no detector 'nothing' among mlff, padim"),
+        ("nothing.key=1", "no detector 'nothing' among padim, spade, vae, msflow, mlff"),
         ("msflow.wings=2", "msflow has no setting 'wings': it has"),
         ("msflow.subfeatures=1", "msflow's setting subfeatures 1"),
         ("msflow.subfeatures=[", "the value is not YAML"),
