@@ -180,10 +180,9 @@ class SpooledImages:
         if isinstance(images, SpooledImages):
             return images
         spool, kept, shape = _Spool(), 0, (0, 0, 0)
+        total = len(images)  # once: it may look through all of them
         for picture in images:
-            spool.keep(
-                picture, f"{len(images)} images of {picture.shape[1]}x{picture.shape[0]}: point TMPDIR elsewhere"
-            )
+            spool.keep(picture, f"{total} images of {picture.shape[1]}x{picture.shape[0]}: point TMPDIR elsewhere")
             kept, shape = kept + 1, picture.shape
         return cls(spool, shape, range(kept))
 
