@@ -46,6 +46,25 @@ class RaiseRule(BaseModel):
         return self
 
 
+def share(value: Any) -> float:
+    """Read `0.5%` or a plain number between 0 and 1."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*", str(value))
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no share: write 0.5% or 0.005")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+Share = Annotated[float, BeforeValidator(share), Field(ge=0, lt=1)]
+
+
+class Cusum(BaseModel):
+    """Evidence that adds up over frames: S = max(0, S - ln p - slack), a defect once S exceeds the calibrated limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    slack: Annotated[float, Field(gt=1, le=10)] = 1.5
+    """What a frame may say against a good scene without consequence; good frames average 1 (Page, 1954)."""
+
+
 class AlertRules(BaseModel):
     """When one line's verdicts become alerts."""
 
@@ -53,6 +72,14 @@ class AlertRules(BaseModel):
 
     raise_: RaiseRule = Field(default=RaiseRule(), alias="raise")
     """A defect alert is raised after k rejects among the last n verdicts: `3 of 5`."""
+    min_area: Share = 0.0
+    """A reject counts only if its largest region covers this share of the inspected region: `0.5%`."""
+    min_duration: Seconds = 0.0
+    """Raised only once the evidence has lasted this long in stream time."""
+    cusum: Cusum | None = None
+    """Also raise on weak evidence that adds up; for video lines. None: off."""
+    hold: Share = 0.0
+    """An open defect goes on while p-values are at most this, though no frame is rejected any more; 0: off."""
     clear_after: Seconds = 5.0
     """Cleared when no reject was seen for this long."""
     cool_down: Seconds = 0.0
@@ -61,6 +88,13 @@ class AlertRules(BaseModel):
     """This many `unknown` in a row raise an alert of their own; 0: never."""
     silent_after: Seconds = 10.0
     """No sign of life for this long raises `line_silent`; 0: never."""
+    unfit_after: Seconds = 0.5
+    """Raised when the camera has been unfit (dark, moved, blurred, …) for this long in stream time, as one alert."""
+    fit_after: Seconds = 1.0
+    """Cleared when it has been fit for this long."""
+    drift: Share = 0.001
+    """Raise `drift` when scores are no longer those of the calibration: probability that it is ever raised while nothing
+    has changed; 0: never."""
 
 
 class SinkConfig(BaseModel):

@@ -14,7 +14,6 @@ from the tail, and says so.
 """
 
 import math
-import re
 from bisect import bisect_left
 from itertools import pairwise
 from typing import Annotated, Literal, Self
@@ -24,12 +23,12 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from scipy.stats import beta, binom
 
+from inference.false_alarms import FalseAlarms
+from inference.mapscale import MapScale
+from inference.scene import Scene
+from storage.records import Basis
+
 _TAIL = 0.8  # quantile above which good scores are taken to fall off exponentially
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # by the first letter of the unit
-_NUMBER = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)"
-_SHARE = re.compile(rf"{_NUMBER}\s*(%|ppm|)")
-_ONE_IN = re.compile(rf"{_NUMBER}\s+in\s+{_NUMBER}")
-_PER_TIME = re.compile(rf"{_NUMBER}\s+per\s+{_NUMBER}?\s*(s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?|w|weeks?)")
 
 
 class Threshold(BaseModel):
@@ -80,6 +79,18 @@ class Calibration(BaseModel):
     """Ascending."""
     decorrelation: Annotated[int, Field(ge=1)] = 1
     """Frames each score stands for. Above 1 for video: the highest score of that many neighbouring frames."""
+    frame_s: Annotated[float, Field(gt=0)] | None = None
+    """Of a video: seconds from one calibration frame to the next; None: images, or a source without a rate."""
+    sequence: tuple[FiniteFloat, ...] | None = None
+    """Of a video: every frame's score in order of time."""
+    smoothing: Annotated[int, Field(ge=1)] = 1
+    """Frames over which maps are averaged before they are scored (`inference.smoothing`); 1: each stands alone."""
+    peaks: tuple[FiniteFloat, ...] | None = None
+    """Highest value of each good map, ascending (of a video: of each block); None where it is the score."""
+    scale: MapScale | None = None
+    """To the scale all models' maps share; None: the detector gives no maps, or it was calibrated by an older version."""
+    scene: Scene | None = None
+    """What the fixed camera sees when all is well; None: there is none, or it was calibrated by an older version."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -140,6 +151,43 @@ class Calibration(BaseModel):
             extrapolated=extrapolated,
         )
 
+    @property
+    def block_s(self) -> float | None:
+        """Seconds of video that each score is the highest of; None: each is one image."""
+        return None if self.frame_s is None else self.decorrelation * self.frame_s
+
+    def limit(self, asked: FalseAlarms, *, fps: float | None = None, confidence: float = 0.95) -> Threshold:
+        """The threshold for what an operator asks.
+
+        What is asked per time is meant per time: of a video, blocks with a score above the threshold are counted, so
+        that one event is one false alarm however many frames it lasts. Of images, `fps` says how many there are.
+
+        Args:
+            asked: false alarms that are accepted.
+            fps: judged images a second; only what is asked per time of a model calibrated on images needs it.
+            confidence: probability that the promise holds, in (0, 1).
+
+        Raises:
+            ValueError: it is needed and not known.
+        """
+        unit_s = self.block_s or (None if fps is None else 1 / fps)
+        return self.threshold(asked.rate(unit_s), confidence)
+
+    def pixel_threshold(self, limit: Threshold) -> float | None:
+        """Value of the detector's own map above which a pixel counts as anomalous, as rare as `limit`; None: no maps.
+
+        For detectors whose score is the highest value of the map, it is the threshold itself.
+        """
+        if self.scale is None:
+            return None
+        if self.peaks is None:
+            return limit.threshold
+        return Calibration.of(self.peaks, self.method).threshold(limit.asked, limit.confidence).threshold
+
+    def basis(self, *, slack: float | None = None, limit: Threshold | None = None) -> Basis:
+        """What p-values rest on, for the verdict; with `slack`, also the limit of evidence that adds up."""
+        return Basis(n=len(self.scores), block_s=self.block_s, limit=None)
+
     def _tail(self, rate: float) -> float:
         """Exponential tail above the 80 % quantile (mean excess), never below the highest good score."""
         scores = np.asarray(self.scores)
@@ -189,39 +237,6 @@ def block_maxima(scores: ArrayLike, length: int) -> list[float]:
     blocks = max(x.size // length, 1)
     starts = np.arange(blocks) * length
     return [float(m) for m in np.maximum.reduceat(x, starts)]
-
-
-def parse_false_alarms(text: str, fps: float | None = None) -> float:
-    """How many false alarms an operator accepts, as a share of good frames.
-
-    Args:
-        text: `5%`, `10ppm`, `0.01`, `1 in 1000`, or per time: `1 per 8h`, `2 per day`, `1 per 30 min`.
-        fps: judged frames a second; only what is asked per time needs it.
-
-    Raises:
-        ValueError: one line saying what is wrong with `text` and how to write it.
-    """
-    share = _share(text.strip().lower(), text, fps)
-    if not 0 < share < 1:
-        raise ValueError(f"false alarms {text!r} is {share:g} of good frames: it must lie between 0 and 1")
-    return share
-
-
-def _share(plain: str, text: str, fps: float | None) -> float:
-    if match := _SHARE.fullmatch(plain):
-        return float(match[1]) * {"%": 1e-2, "ppm": 1e-6, "": 1.0}[match[2]]
-    if match := _ONE_IN.fullmatch(plain):
-        if float(match[2]) == 0:
-            raise ValueError(f"false alarms {text!r}: nothing happens in 0 frames, write for example '1 in 1000'")
-        return float(match[1]) / float(match[2])
-    if match := _PER_TIME.fullmatch(plain):
-        if fps is None:
-            raise ValueError(f"false alarms {text!r} is per time: state fps, or a share such as '5%' or '1 in 1000'")
-        frames = float(match[2] or 1) * _SECONDS[match[3][0]] * fps
-        if frames <= 0:
-            raise ValueError(f"false alarms {text!r} at {fps:g} fps spans no frames: both must be above 0")
-        return float(match[1]) / frames
-    raise ValueError(f"false alarms {text!r} is not understood: write '1 per 8h', '5%', '10ppm', '1 in 1000' or '0.01'")
 
 
 def _percent(share: float) -> str:

@@ -1,9 +1,11 @@
 """What a worker must be told."""
 
+from datetime import time
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.false_alarms import FalseAlarms
 from ingest.config import LineId
 
 
@@ -32,5 +34,13 @@ class JudgeConfig(BaseModel):
     line: LineId
     model: str
     """`NAME` (its promoted version, swapped while running when another is promoted) or `NAME@3`."""
-    false_alarm_rate: Annotated[float, Field(gt=0, lt=1)]
-    """Share of good frames that may be rejected: what `false_alarms` comes to per frame."""
+    false_alarms: FalseAlarms
+    """How many false alarms are accepted."""
+    fps: Annotated[float, Field(gt=0)] | None = None
+    """Judged frames a second, as far as known."""
+    slack: float | None = None
+    """Slack of the evidence that adds up over frames (`alert.cusum.slack`); None: the line does not use it."""
+    golden_blocks: bool = False
+    """Frames are `unknown` while a golden sample of the line is missed."""
+    shifts: tuple[time, ...] = ()
+    """Local times of day at which a shift begins: golden samples are shown then."""

@@ -108,13 +108,13 @@ class Serving:
 def _standard(engine: Engine, judge: JudgeConfig) -> Standard:
     if engine.calibration is None:
         raise InferenceError(f"{engine.ref} is not calibrated: linewatch calibrate {engine.ref} --data DIR")
-    threshold = engine.calibration.threshold(judge.false_alarm_rate)
+    threshold = engine.calibration.limit(judge.false_alarms, fps=judge.fps)
     if threshold.extrapolated:
         log.warning(
             "threshold is extrapolated",
             line=judge.line,
             model=engine.ref,
-            asked=judge.false_alarm_rate,
+            asked=judge.false_alarms.text,
             guaranteed=threshold.guaranteed_rate,
             good_images=threshold.n_good,
             needed=threshold.n_needed,

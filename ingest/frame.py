@@ -11,11 +11,20 @@ Picture = NDArray[np.uint8]
 
 
 class Condition(StrEnum):
-    """Whether the camera delivers pictures that can be judged at all."""
+    """Whether the camera delivers pictures that can be judged at all.
+
+    Capture says what a picture tells by itself; what takes a reference to compare with (LIGHT to OCCLUDED) is found by
+    the worker.
+    """
 
     OK = "ok"
     FROZEN = "frozen"  # the same picture again and again
     DARK = "dark"  # no light, or a covered lens
+    OVEREXPOSED = "overexposed"  # much of it is white
+    LIGHT = "light"  # much brighter or darker than what the model was fitted on
+    BLURRED = "blurred"  # out of focus, or a dirty lens
+    MOVED = "moved"  # the camera was knocked
+    OCCLUDED = "occluded"  # something stands before the scene
     LOST = "lost"  # the source is gone; capture is reconnecting
     ENDED = "ended"  # the source came to its end; there is nothing more to come
     CORRUPT = "corrupt"  # this one picture could not be decoded

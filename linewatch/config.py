@@ -5,6 +5,7 @@ A problem is one line with its place: `linewatch.yaml: lines[0].polcy: unknown k
 """
 
 import re
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from alerts.config import AlertRules, AlertsConfig
 from inference.config import JudgeConfig, WorkerConfig
+from inference.false_alarms import parse_false_alarms
 from ingest.config import CaptureConfig
 from linewatch.complaints import complaints
 from linewatch.errors import ConfigError
@@ -40,6 +42,15 @@ class WorkerEntry(WorkerConfig):
         return WorkerConfig.model_validate(self.model_dump(exclude={"connect"}))
 
 
+class GoldenConfig(BaseModel):
+    """What the golden samples of a line decide; `linewatch golden` records and shows them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: bool = False
+    """While one is missed, frames are `unknown` instead of judged by a model that has failed its test."""
+
+
 class LineConfig(CaptureConfig):
     """One line: its camera, its model, its promise about false alarms, its alerts."""
 
@@ -49,6 +60,8 @@ class LineConfig(CaptureConfig):
     """`1 per 8h` (needs `fps`), `5%`, `10ppm`, `1 in 1000`."""
     alert: AlertRules = AlertRules()
     """When its verdicts become alerts."""
+    golden: GoldenConfig = GoldenConfig()
+    """What its golden samples decide."""
 
     @field_validator("source")
     @classmethod
@@ -105,6 +118,8 @@ class Config(BaseModel):
     """Cameras and how each is judged."""
     alerts: AlertsConfig = AlertsConfig()
     """The operators' page and where alerts are delivered."""
+    shifts: tuple[time, ...] = (time(6), time(14), time(22))
+    """Local times of day at which shifts begin: golden samples are shown then, and reports are cut there."""
 
     @field_validator("data")
     @classmethod
@@ -185,18 +200,27 @@ class Config(BaseModel):
         Raises:
             ConfigError: `false_alarms` is not understood, or is per time on a line without `fps`.
         """
-        from inference.calibration import parse_false_alarms  # noqa: PLC0415 - scipy is not in every image
-
         judges: list[JudgeConfig] = []
         problems: list[str] = []
         for number, line in enumerate(self.lines):
             try:
-                rate = parse_false_alarms(line.false_alarms, line.fps)
+                asked = parse_false_alarms(line.false_alarms)
+                asked.rate(None if line.fps is None else 1 / line.fps)
             except ValueError as error:
                 hint = f"; add `fps:` to line {line.id}" if "fps" in str(error) and line.fps is None else ""
                 problems.append(f"lines[{number}].false_alarms: {error}{hint}")
                 continue
-            judges.append(JudgeConfig(line=line.id, model=line.model, false_alarm_rate=rate))
+            judges.append(
+                JudgeConfig(
+                    line=line.id,
+                    model=line.model,
+                    false_alarms=asked,
+                    fps=line.fps,
+                    slack=None if line.alert.cusum is None else line.alert.cusum.slack,
+                    golden_blocks=line.golden.block,
+                    shifts=self.shifts,
+                )
+            )
         if problems:
             raise ConfigError(*problems)
         return judges

@@ -124,7 +124,7 @@ def _model(registry: Registry, line: LineConfig, judge: JudgeConfig) -> Iterator
         mend = f"linewatch calibrate {bundle.path.parent.parent / bundle.ref} --data DIR"
         yield bad(subject, "is not calibrated, so it has no threshold", mend)
         return
-    threshold = Calibration.model_validate(calibration).threshold(judge.false_alarm_rate)
+    threshold = Calibration.model_validate(calibration).limit(judge.false_alarms, fps=judge.fps)
     if threshold.extrapolated:
         mend = f"calibrate with {threshold.n_needed} good images, or accept more than `{line.false_alarms}`"
         yield note(subject, threshold.statement(), mend)

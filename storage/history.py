@@ -15,11 +15,14 @@ from storage import tables
 from storage.config import StorageConfig
 from storage.database import Database
 from storage.errors import StorageError
-from storage.records import Alert, Change, Transition
+from storage.records import Alert, Challenge, Change, Held, Transition
 
 START = "0"
 """Position before the first entry of a stream."""
 _NS = 1_000_000_000
+_VERDICTS, _CHALLENGES = 1, 2  # rows of the cursors
+_GROWS = ("count", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
+"""What changes while an event goes on."""
 LONGEST_PAUSE_S = 600.0
 """No delivery waits longer than this for its next try; one that seems to means that the clock was set back."""
 
@@ -66,9 +69,12 @@ class Consequences:
     Attributes:
         position: of the verdict stream, after the batch.
         transitions: in order.
-        grown: open alerts whose count changed.
+        grown: open alerts whose event went on: count, end and worst frame are kept.
         states: line -> what the rules remember, JSON.
         minutes: (line, minute) -> verdicts to add.
+        reasons: (line, minute, reason) -> verdicts `unknown` to add.
+        held: models and thresholds that lines are held to from now on.
+        challenges: entry of the stream of challenges -> golden sample's result, oldest first.
         audience: change -> names of the sinks that are to be told.
     """
 
@@ -78,6 +84,9 @@ class Consequences:
     states: Mapping[str, str] = field(default_factory=dict)
     minutes: Mapping[tuple[str, int], Counts] = field(default_factory=dict)
     audience: Mapping[Change, Sequence[str]] = field(default_factory=dict)
+    reasons: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
+    held: Sequence[Held] = ()
+    challenges: Mapping[str, Challenge] = field(default_factory=dict)
 
 
 class History:
@@ -101,6 +110,11 @@ class History:
         history._database.migrate()
         return history
 
+    @property
+    def database(self) -> Database:
+        """Where it is kept, for what reads and writes other tables of it: labels, shifts."""
+        return self._database
+
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
@@ -110,7 +124,14 @@ class History:
     def position(self) -> str:
         """Last stream entry whose consequences are in here; `START` when there is none."""
         with self._database.reading() as db:
-            return db.scalar(select(tables.stream_cursor.c.position)) or START
+            t = tables.stream_cursor.c
+            return db.scalar(select(t.position).where(t.id == _VERDICTS)) or START
+
+    def challenge_position(self) -> str:
+        """Last entry of the stream of challenges that is in here; `START` when there is none."""
+        with self._database.reading() as db:
+            t = tables.stream_cursor.c
+            return db.scalar(select(t.position).where(t.id == _CHALLENGES)) or START
 
     def rule_states(self) -> dict[str, str]:
         """Line -> what the rules remembered at `position`, JSON."""
@@ -132,7 +153,9 @@ class History:
             for transition in consequences.transitions:
                 self._write(db, transition, sinks=consequences.audience.get(transition.change, ()))
             for alert in consequences.grown:
-                db.execute(update(tables.alerts).where(tables.alerts.c.id == alert.id).values(count=alert.count))
+                row = alert.model_dump(mode="json")
+                fields = {name: row[name] for name in _GROWS}
+                db.execute(update(tables.alerts).where(tables.alerts.c.id == alert.id).values(fields))
             states = [{"line": line, "state": state} for line, state in consequences.states.items()]
             self._upsert(db, tables.rule_state, states, keep=("state",), key=("line",))
             counts = [
@@ -140,6 +163,14 @@ class History:
                 for (line, minute), c in consequences.minutes.items()
             ]
             self._upsert(db, tables.minutes, counts, add=("passed", "rejected", "unknown"), key=("line", "minute"))
+            why = [
+                {"line": line, "minute": minute, "reason": reason, "count": count}
+                for (line, minute, reason), count in consequences.reasons.items()
+            ]
+            self._upsert(db, tables.reasons, why, add=("count",), key=("line", "minute", "reason"))
+            held = [one.model_dump(mode="json") for one in consequences.held]
+            self._upsert(db, tables.held, held, keep=("model", "threshold", "n_good"), key=("line", "since_ns"))
+            self._keep_challenges(db, consequences.challenges)
 
     def minutes(self, line: str, *, since: int, until: int) -> dict[int, Counts]:
         """Verdicts of a line per minute, `since` <= minute < `until` (minutes since the epoch)."""
@@ -244,11 +275,29 @@ class History:
 
     # --- rows
 
+    def _keep_challenges(self, db: Connection, challenges: Mapping[str, Challenge]) -> None:
+        rows = [
+            {
+                "id": entry,
+                "line": challenge.line,
+                "at_ns": challenge.at_ns,
+                "missed": int(challenge.missed),
+                "challenge": challenge.model_dump_json(),
+            }
+            for entry, challenge in challenges.items()
+        ]
+        self._upsert(db, tables.challenges, rows, key=("id",))
+        if rows:
+            cursor = [{"id": _CHALLENGES, "position": list(challenges)[-1]}]
+            self._upsert(db, tables.stream_cursor, cursor, keep=("position",), key=("id",))
+
     def _advance(self, db: Connection, *, after: str, to: str) -> None:
         cursor = tables.stream_cursor
         if after == START:
-            self._upsert(db, cursor, [{"id": 1, "position": START}], key=("id",))
-        moved = db.execute(update(cursor).where(cursor.c.id == 1, cursor.c.position == after).values(position=to))
+            self._upsert(db, cursor, [{"id": _VERDICTS, "position": START}], key=("id",))
+        moved = db.execute(
+            update(cursor).where(cursor.c.id == _VERDICTS, cursor.c.position == after).values(position=to)
+        )
         if moved.rowcount != 1:
             raise StorageError(
                 f"{self._database.name}: is no longer at stream position {after}: another alert service writes to it; "
@@ -262,7 +311,7 @@ class History:
             db.execute(insert(tables.alerts).values(row))
         else:
             changed = {
-                Change.CLEARED: ("cleared_ns", "count"),
+                Change.CLEARED: ("cleared_ns", *_GROWS),
                 Change.ACKNOWLEDGED: ("acknowledged_ns", "acknowledged_by"),
             }[change]
             fields = {name: row[name] for name in changed}

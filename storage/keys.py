@@ -5,6 +5,8 @@ VERDICTS = f"lw:{PARTITION}:verdicts"
 """Stream of verdicts, one entry each, field `v` = the verdict as JSON."""
 LINES = f"lw:{PARTITION}:lines"
 """Set: names of all lines ever heard of, so that no one has to scan the server's keys."""
+CHALLENGES = f"lw:{PARTITION}:challenges"
+"""Stream of golden samples' results, one entry each, field `c` = the challenge as JSON."""
 WORKERS = "lw:workers"
 """Hash worker name -> JSON of its last heartbeat."""
 
@@ -22,6 +24,11 @@ def run(line: str, run: str) -> str:
 def ended(line: str, run: str) -> str:
     """Set: numbers at or above `floor` that have ended; bounded by the frames in flight."""
     return f"lw:{PARTITION}:ended:{line}:{run}"
+
+
+def golden_request(line: str) -> str:
+    """Number, counted up by whoever asks for the line's golden samples to be shown to its workers now."""
+    return f"lw:golden:{line}"
 
 
 def settings(line: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,28 @@ class Status(StrEnum):
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Region(_Record):
+    """Where a picture differs: the largest connected region above the pixel threshold."""
+
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 as shares of the inspected region, 0 to 1."""
+    area: float = Field(gt=0, le=1)
+    """Share of the inspected region it covers."""
+    peak: float
+    """Highest value in it, on the scale that all models' maps share: 0 is usual, 0.1 rare, see `inference.mapscale`."""
+
+
+class Basis(_Record):
+    """What a p-value rests on."""
+
+    n: int = Field(ge=1)
+    """Calibration scores."""
+    block_s: float | None = Field(default=None, gt=0)
+    """Seconds of video each of them is the highest of; None: each is one image."""
+    limit: float | None = None
+    """Accumulated evidence (CUSUM of -ln p) that good frames reach as rarely as the threshold; None: not asked for."""
 
 
 class Verdict(_Record):
@@ -40,6 +62,10 @@ class Verdict(_Record):
     """`name@version`."""
     map_peak: tuple[float, float] | None = None
     """Where the anomaly map is highest: x and y as shares of the inspected region, 0 to 1."""
+    region: Region | None = None
+    """None: nothing is above the pixel threshold, or the detector gives no map."""
+    basis: Basis | None = None
+    """What `p_value` rests on; None where there is none."""
     part: str | None = None
     captured_ns: int
     """Wall clock, nanoseconds since the epoch."""
@@ -103,6 +129,21 @@ class AlertKind(StrEnum):
     CAMERA_FROZEN = "camera_frozen"
     CAMERA_DARK = "camera_dark"
     CAMERA_LOST = "camera_lost"
+    CAMERA_OVEREXPOSED = "camera_overexposed"
+    CAMERA_LIGHT = "camera_light"
+    CAMERA_BLURRED = "camera_blurred"
+    CAMERA_MOVED = "camera_moved"
+    CAMERA_OCCLUDED = "camera_occluded"
+    DRIFT = "drift"
+    GOLDEN_MISSED = "golden_missed"
+
+
+class Label(StrEnum):
+    """What an operator says of an alert."""
+
+    TRUE_DEFECT = "true_defect"
+    FALSE_ALARM = "false_alarm"
+    KNOWN_VARIATION = "known_variation"
 
 
 class Alert(_Record):
@@ -127,6 +168,56 @@ class Alert(_Record):
     model: str | None = None
     count: int = 1
     """Verdicts that belong to this alert so far."""
+    started_ns: int | None = None
+    """When the first frame of the event was captured: before the raise, where evidence had to add up."""
+    ended_ns: int | None = None
+    """When the last frame of the event so far was captured."""
+    worst_verdict: str | None = None
+    """Id of the event's most anomalous frame so far."""
+    worst_score: float | None = None
+    worst_evidence: str | None = None
+    """Pictures of the most anomalous frame that has some."""
+    label: Label | None = None
+    """What an operator last said of it."""
+    labelled_ns: int | None = None
+    labelled_by: str | None = None
+
+
+class Challenge(_Record):
+    """One golden sample shown to a running model, and how it answered."""
+
+    line: str
+    image: str
+    """Name of the sample."""
+    expected: Literal["pass", "reject"]
+    status: Status
+    reason: str | None = None
+    """Why it is `unknown`."""
+    score: float | None = None
+    threshold: float | None = None
+    model: str | None = None
+    worker: str
+    occasion: str
+    """`start`, `shift`, `asked`, `promoted`, `learn`."""
+    at_ns: int
+    """Wall clock, nanoseconds since the epoch."""
+
+    @property
+    def missed(self) -> bool:
+        """Whether the model did not judge as a person had said it must."""
+        return self.status != self.expected
+
+
+class Held(_Record):
+    """What a line was held to from a time on, until the next one."""
+
+    line: str
+    since_ns: int
+    """Time of capture of the first frame judged so."""
+    model: str
+    threshold: float
+    n_good: int | None = None
+    """Calibration scores the threshold rests on."""
 
 
 class Change(StrEnum):

@@ -24,6 +24,14 @@ alerts = Table(
     Column("threshold", Float(53)),
     Column("model", String),
     Column("count", BigInteger, nullable=False),
+    Column("started_ns", BigInteger),
+    Column("ended_ns", BigInteger),
+    Column("worst_verdict", String),
+    Column("worst_score", Float(53)),
+    Column("worst_evidence", String),
+    Column("label", String),
+    Column("labelled_ns", BigInteger),
+    Column("labelled_by", String),
     Index("alerts_by_time", "raised_ns"),
     # The law of the rules, kept by the database too: one open alert of a kind and line.
     Index(
@@ -71,7 +79,7 @@ stream_cursor = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("position", String, nullable=False),
 )
-"""One row: the last entry of the verdict stream that is part of this history."""
+"""Row 1: the last entry of the verdict stream that is part of this history. Row 2: the same of the challenges."""
 
 rule_state = Table(
     "rule_state",
@@ -91,3 +99,63 @@ minutes = Table(
     Column("unknown", Integer, nullable=False),
 )
 """Verdicts per line and minute of capture (minutes since the epoch, UTC)."""
+
+reasons = Table(
+    "reasons",
+    metadata,
+    Column("line", String, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+"""Verdicts `unknown` per line, minute of capture and reason."""
+
+held = Table(
+    "held",
+    metadata,
+    Column("line", String, primary_key=True),
+    Column("since_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String, nullable=False),
+    Column("threshold", Float(53), nullable=False),
+    Column("n_good", Integer),
+)
+"""Model and threshold each line was held to, from when on, as `storage.records.Held`."""
+
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("line", String, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("missed", Integer, nullable=False),
+    Column("challenge", Text, nullable=False),
+    Index("challenges_by_time", "line", "at_ns"),
+)
+"""Golden samples that were shown, kept for audits: `storage.records.Challenge` as JSON; the id is the stream entry's."""
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("alert", String, ForeignKey("alerts.id"), nullable=False),
+    Column("label", String, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("by", String, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("labels_by_alert", "alert"),
+)
+"""What operators said of alerts, append only: the last one of an alert counts."""
+
+escapes = Table(
+    "escapes",
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("line", String, nullable=False),
+    Column("captured_ns", BigInteger, nullable=False),
+    Column("part", String),
+    Column("noted_ns", BigInteger, nullable=False),
+    Column("by", String, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("escapes_by_time", "line", "captured_ns"),
+)
+"""Defects that passed, as somebody found out later."""

@@ -26,8 +26,15 @@ KINDS = {
     AlertKind.CAMERA_LOST: Mood("Camera lost", "bad", "videocam_off"),
     AlertKind.CAMERA_FROZEN: Mood("Camera frozen", "bad", "ac_unit"),
     AlertKind.CAMERA_DARK: Mood("Camera dark", "bad", "dark_mode"),
+    AlertKind.CAMERA_MOVED: Mood("Camera moved", "bad", "open_with"),
+    AlertKind.CAMERA_OCCLUDED: Mood("View blocked", "bad", "visibility_off"),
+    AlertKind.CAMERA_BLURRED: Mood("Picture blurred", "bad", "blur_on"),
+    AlertKind.CAMERA_OVEREXPOSED: Mood("Over-exposed", "bad", "light_mode"),
+    AlertKind.CAMERA_LIGHT: Mood("Light changed", "bad", "brightness_medium"),
+    AlertKind.GOLDEN_MISSED: Mood("Golden sample missed", "bad", "rule"),
     AlertKind.DEFECT: Mood("Defect", "bad", "report"),
-    AlertKind.UNKNOWN_STREAK: Mood("Not inspected", "warn", "visibility_off"),
+    AlertKind.UNKNOWN_STREAK: Mood("Not inspected", "warn", "help"),
+    AlertKind.DRIFT: Mood("Scores drift", "warn", "trending_up"),
 }
 """Kinds of alerts, the ones that hide the others first."""
 
