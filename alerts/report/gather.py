@@ -1,0 +1,41 @@
+"""From the history to a report."""
+
+from collections.abc import Sequence
+
+from alerts.report.contents import LineReport, Report, Timeline
+from alerts.report.period import Period
+from storage.history import History
+from storage.shifts import Shifts
+
+
+def gather(history: History, *, site: str, lines: Sequence[str] | None, period: Period, made_ns: int) -> Report:
+    """Read all that a report says.
+
+    Args:
+        history: what happened.
+        site: name of the place, for people.
+        lines: which; None: all that have left a trace in the period.
+        period: which stretch of time.
+        made_ns: wall clock, nanoseconds since the epoch.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    shifts = Shifts(history)
+    if lines is None:
+        lines = shifts.lines(since_ns=period.begin_ns, until_ns=period.end_ns)
+    return Report(site, period, [_line(history, shifts, line, period) for line in lines], made_ns)
+
+
+def _line(history: History, shifts: Shifts, line: str, period: Period) -> LineReport:
+    within = {"since_ns": period.begin_ns, "until_ns": period.end_ns}
+    minutes = period.minutes
+    return LineReport(
+        line=line,
+        timeline=Timeline(history.minutes(line, since=minutes.start, until=minutes.stop)),
+        reasons=shifts.reasons(line, **within),
+        alerts=shifts.alerts(line, **within),
+        held=shifts.held(line, **within),
+        challenges=shifts.challenges(line, **within),
+        notes=shifts.notes(line, **within),
+    )
