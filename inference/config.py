@@ -44,3 +44,7 @@ class JudgeConfig(BaseModel):
     """Frames are `unknown` while a golden sample of the line is missed."""
     shifts: tuple[time, ...] = ()
     """Local times of day at which a shift begins: golden samples are shown then."""
+    roi: tuple[int, int, int, int] | None = None
+    """Region of interest `[x0, y0, x1, y1]` that capture cuts out: golden samples are cut the same way."""
+    mask: tuple[tuple[int, int], ...] | None = None
+    """Polygon outside of which capture paints the picture grey: golden samples are painted the same way."""

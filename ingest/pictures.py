@@ -35,27 +35,35 @@ def read_picture(path: Path) -> Picture:
     Raises:
         ImageError: missing, empty, corrupt, truncated, no image, more than 8 or 16 bits, or larger than `MAX_PIXELS`.
     """
-    data = _read(path)
+    return decode_picture(_read(path), str(path))
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """Decode what `read_picture` reads, from memory; `name` is what errors call it.
+
+    Raises:
+        ImageError: as `read_picture`.
+    """
     try:
         width, height = dimensions(data)
     except HeaderError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{name}: {error}") from error
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{path}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}: "
+            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}: "
             "crop or shrink it"
         )
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise ImageError(f"{path}: cannot be decoded ({error.err})") from error
+        raise ImageError(f"{name}: cannot be decoded ({error.err})") from error
     # OpenCV's stubs hide that a failed decode gives None.
     if picture is None or picture.size == 0:
-        raise ImageError(f"{path}: cannot be decoded; its header says {width}x{height} pixels, the rest is damaged")
+        raise ImageError(f"{name}: cannot be decoded; its header says {width}x{height} pixels, the rest is damaged")
     if picture.dtype == np.uint16:
         picture = cv2.convertScaleAbs(picture, alpha=1 / 257)
     if picture.dtype != np.uint8:
-        raise ImageError(f"{path}: its pixels are {picture.dtype}: save it with 8 or 16 bits per channel")
+        raise ImageError(f"{name}: its pixels are {picture.dtype}: save it with 8 or 16 bits per channel")
     return np.asarray(picture, np.uint8)
 
 
@@ -71,6 +79,21 @@ def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:
         raise ImageError(f"a picture of shape {picture.shape} cannot be a JPEG ({error.err})") from error
     if not done:
         raise ImageError(f"a picture of shape {picture.shape} cannot be a JPEG")
+    return data.tobytes()
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Encode `[H, W, 3]` uint8 BGR without loss.
+
+    Raises:
+        ImageError: the picture is empty.
+    """
+    try:
+        done, data = cv2.imencode(".png", picture)
+    except cv2.error as error:
+        raise ImageError(f"a picture of shape {picture.shape} cannot be a PNG ({error.err})") from error
+    if not done:
+        raise ImageError(f"a picture of shape {picture.shape} cannot be a PNG")
     return data.tobytes()
 
 

@@ -219,6 +219,8 @@ class Config(BaseModel):
                     slack=None if line.alert.cusum is None else line.alert.cusum.slack,
                     golden_blocks=line.golden.block,
                     shifts=self.shifts,
+                    roi=line.roi,
+                    mask=line.mask,
                 )
             )
         if problems:

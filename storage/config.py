@@ -41,3 +41,8 @@ class StorageConfig(BaseModel):
     def evidence(self) -> Path:
         """Folder of the evidence store."""
         return self.data / "evidence"
+
+    @property
+    def golden(self) -> Path:
+        """Folder of the golden samples."""
+        return self.data / "golden"
