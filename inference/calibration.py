@@ -1,6 +1,8 @@
 """From good scores to a promise about false alarms.
 
-Notation: n good images that took no part in fitting gave the scores c_1 <= … <= c_n; s is the score of a new image.
+Notation: n good images that took no part in fitting gave the scores c_1 <= … <= c_n; s is the score of a new image. Of
+a video, each score is the highest of a block of neighbouring frames (`inference.blocks`), and what is said of images
+here holds for blocks.
 
 - **p-value** `p = (1 + #{c_i >= s}) / (n + 1)`: for a good image that is exchangeable with the calibration images,
   `P(p <= a) <= a` for every a (split conformal; Bates et al., Annals of Statistics 2023, arXiv 2104.08279).
@@ -8,63 +10,31 @@ Notation: n good images that took no part in fitting gave the scores c_1 <= … 
   is distributed as Beta(r, n + 1 - r) over draws of the calibration set, and is smaller still when scores are tied. So
   with the largest r for which `P(Beta(r, n + 1 - r) <= rate) >= confidence`, the asked rate is kept with that
   confidence, and as few defects as possible are missed.
-
-When even r = 1 is too lenient for the asked rate, nothing can be promised at it: the threshold is then extrapolated
-from the tail, and says so.
+- **tail**: when even r = 1 is too lenient for the asked rate, nothing can be promised at it. The threshold is then
+  estimated from the tail of the good scores (`inference.tails`) and says so, or, where the tail does not allow even
+  that, it is the highest good score and says why. It is never below the highest good score: what r = 1 guarantees then
+  holds whatever the tail is worth, and asking for less never lowers the threshold.
 """
 
 import math
 from bisect import bisect_left
+from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from scipy.stats import beta, binom
+from scipy.stats import beta
 
+from inference.accumulation import cusum, own_p_values
+from inference.blocks import block_length, block_maxima
 from inference.false_alarms import FalseAlarms
 from inference.mapscale import MapScale
 from inference.scene import Scene
+from inference.tails import LEAST, LEAST_P, WIDEST, Tail, fit_tail
+from inference.threshold import Threshold, highest_rank, scores_needed
 from storage.records import Basis
-
-_TAIL = 0.8  # quantile above which good scores are taken to fall off exponentially
-
-
-class Threshold(BaseModel):
-    """Where rejecting begins, and what that promises."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    asked: float
-    """Share of good images that may be rejected."""
-    guaranteed_rate: float
-    """Share of good images that are rejected at most, with `confidence`; above `asked` when extrapolated."""
-    confidence: float
-    """Probability, over draws of the calibration images, that the promise holds."""
-    threshold: float
-    """Reject when score > threshold."""
-    n_good: int
-    """Calibration scores it rests on."""
-    n_needed: int
-    """Calibration scores it takes to promise `asked` at all."""
-    extrapolated: bool
-    """True when `n_good < n_needed`: `asked` is then an estimate from the tail, not a promise."""
-
-    def statement(self, *, approximate: bool = False) -> str:
-        """Say in one line what is promised, for an operator."""
-        rests = f"{self.n_good} good score{'s' if self.n_good != 1 else ''}"
-        about = "about " if approximate else ""
-        promise = (
-            f"at most {about}{_percent(self.guaranteed_rate)} of good images rejected, "
-            f"with {_percent(self.confidence)} confidence from {rests}"
-        )
-        if not self.extrapolated:
-            return f"threshold {self.threshold:.6g}: {promise} (asked {_percent(self.asked)})"
-        return (
-            f"threshold {self.threshold:.6g}: EXTRAPOLATED to the asked {_percent(self.asked)}, no promise; "
-            f"promised is {promise}; {_percent(self.asked)} needs {self.n_needed}"
-        )
 
 
 class Calibration(BaseModel):
@@ -78,7 +48,7 @@ class Calibration(BaseModel):
     scores: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
     """Ascending."""
     decorrelation: Annotated[int, Field(ge=1)] = 1
-    """Frames each score stands for. Above 1 for video: the highest score of that many neighbouring frames."""
+    """Frames each score stands for. Of a video: the highest score of a block of that many neighbouring frames."""
     frame_s: Annotated[float, Field(gt=0)] | None = None
     """Of a video: seconds from one calibration frame to the next; None: images, or a source without a rate."""
     sequence: tuple[FiniteFloat, ...] | None = None
@@ -88,7 +58,7 @@ class Calibration(BaseModel):
     peaks: tuple[FiniteFloat, ...] | None = None
     """Highest value of each good map, ascending (of a video: of each block); None where it is the score."""
     scale: MapScale | None = None
-    """To the scale all models' maps share; None: the detector gives no maps, or it was calibrated by an older version."""
+    """To the scale all models' maps share; None: it gives no maps, or was calibrated by an older version."""
     scene: Scene | None = None
     """What the fixed camera sees when all is well; None: there is none, or it was calibrated by an older version."""
 
@@ -108,6 +78,35 @@ class Calibration(BaseModel):
         ascending = tuple(np.sort(np.asarray(scores, np.float64)).tolist())
         return cls(method=method, scores=ascending, decorrelation=decorrelation)
 
+    @classmethod
+    def of_video(
+        cls, sequence: ArrayLike, *, method: Literal["split", "cross"] = "split", frame_s: float | None = None
+    ) -> Self:
+        """Calibrate on the scores `[n]` of good frames in order of time.
+
+        Raises:
+            ValueError: no scores, or one that is not finite.
+        """
+        frames = tuple(np.asarray(sequence, np.float64).tolist())
+        length = block_length(frames)
+        maxima = tuple(sorted(block_maxima(frames, length)))
+        return cls(method=method, scores=maxima, decorrelation=length, frame_s=frame_s, sequence=frames)
+
+    @property
+    def unit(self) -> Literal["image", "block"]:
+        """What each score stands for."""
+        return "block" if self.sequence is not None or self.decorrelation > 1 else "image"
+
+    @property
+    def block_s(self) -> float | None:
+        """Seconds of video that each score is the highest of; None: each is one image."""
+        return None if self.frame_s is None else self.decorrelation * self.frame_s
+
+    @cached_property
+    def tail(self) -> Tail | None:
+        """What the highest scores follow; None: there are too few."""
+        return fit_tail(self.scores)
+
     def p_value(self, score: float) -> float:
         """Conformal p-value of a score, in [1 / (n + 1), 1]: small means anomalous.
 
@@ -119,8 +118,33 @@ class Calibration(BaseModel):
         n = len(self.scores)
         return (1 + n - bisect_left(self.scores, score)) / (n + 1)
 
+    def limit(
+        self, asked: FalseAlarms, *, fps: float | None = None, confidence: float = 0.95, slack: float | None = None
+    ) -> Threshold:
+        """The threshold for what an operator asks.
+
+        What is asked per time is meant per time: of a video, blocks with a score above the threshold are counted, so
+        that one event is one false alarm however many frames it lasts. Of images, `fps` says how many there are.
+
+        Args:
+            asked: false alarms that are accepted.
+            fps: frames judged a second; only what is asked per time of a model that does not know how long its units
+                last (it was calibrated on images, or on a video without a rate) needs it.
+            confidence: probability that the promise holds, in (0, 1).
+            slack: of the evidence that adds up, when the line raises alarms on that too. Each of the two ways to an
+                alarm then gets half of what is asked and half of the doubt, so that together they keep the promise.
+
+        Raises:
+            ValueError: `fps` is needed and not known, or more is asked than one false alarm in each unit.
+        """
+        unit_s = self.block_s or (None if fps is None else self.decorrelation / fps)
+        ways = 1 if slack is None or self.sequence is None else 2
+        found = self.threshold(asked.rate(unit_s) / ways, 1 - (1 - confidence) / ways)
+        told = unit_s if asked.per_s is not None or self.unit == "block" else None
+        return found.model_copy(update={"text": asked.text, "unit_s": told, "ways": ways})
+
     def threshold(self, rate: float, confidence: float = 0.95) -> Threshold:
-        """The lowest threshold that rejects at most `rate` of good images, with `confidence`.
+        """The lowest threshold that rejects at most `rate` of good images (or blocks), with `confidence`.
 
         Args:
             rate: share of good images that may be rejected, in (0, 1).
@@ -133,45 +157,27 @@ class Calibration(BaseModel):
             if not 0 < share < 1:
                 raise ValueError(f"{name} {share:g} must lie between 0 and 1, both excluded")
         n = len(self.scores)
-        # P(Beta(r, n+1-r) <= rate) = P(Binomial(n, rate) >= r), so r is a quantile of the binomial.
-        rank = min(int(binom.ppf(1 - confidence, n, rate)), n)
-        while rank < n and binom.sf(rank, n, rate) >= confidence:  # equality in the quantile function
-            rank += 1
-        while rank > 0 and binom.sf(rank - 1, n, rate) < confidence:  # its rounding
-            rank -= 1
-        extrapolated = rank == 0
+        rank = highest_rank(n, rate, confidence)
         best = max(rank, 1)
+        treated: dict[str, Any] = {"threshold": self.scores[n - best], "treatment": "rank"}
+        if rank == 0:
+            reason = self._refusal()
+            treated["treatment"] = "tail" if reason is None else "refused"
+            treated["reason"] = reason
+            if reason is None and self.tail is not None:
+                treated["threshold"] = max(self.scores[-1], self.tail.quantile(rate))
         return Threshold(
             asked=rate,
             guaranteed_rate=float(beta.ppf(confidence, best, n + 1 - best)),
             confidence=confidence,
-            threshold=self._tail(rate) if extrapolated else self.scores[n - rank],
             n_good=n,
             n_needed=scores_needed(rate, confidence),
-            extrapolated=extrapolated,
+            extrapolated=rank == 0,
+            approximate=self.method == "cross",
+            unit=self.unit,
+            unit_s=self.block_s,
+            **treated,
         )
-
-    @property
-    def block_s(self) -> float | None:
-        """Seconds of video that each score is the highest of; None: each is one image."""
-        return None if self.frame_s is None else self.decorrelation * self.frame_s
-
-    def limit(self, asked: FalseAlarms, *, fps: float | None = None, confidence: float = 0.95) -> Threshold:
-        """The threshold for what an operator asks.
-
-        What is asked per time is meant per time: of a video, blocks with a score above the threshold are counted, so
-        that one event is one false alarm however many frames it lasts. Of images, `fps` says how many there are.
-
-        Args:
-            asked: false alarms that are accepted.
-            fps: judged images a second; only what is asked per time of a model calibrated on images needs it.
-            confidence: probability that the promise holds, in (0, 1).
-
-        Raises:
-            ValueError: it is needed and not known.
-        """
-        unit_s = self.block_s or (None if fps is None else 1 / fps)
-        return self.threshold(asked.rate(unit_s), confidence)
 
     def pixel_threshold(self, limit: Threshold) -> float | None:
         """Value of the detector's own map above which a pixel counts as anomalous, as rare as `limit`; None: no maps.
@@ -184,60 +190,40 @@ class Calibration(BaseModel):
             return limit.threshold
         return Calibration.of(self.peaks, self.method).threshold(limit.asked, limit.confidence).threshold
 
+    def accumulated(self, slack: float, limit: Threshold) -> Threshold | None:
+        """The limit of evidence that adds up over frames, reached by good ones as rarely as `limit`.
+
+        Sums remember longer than scores do, so they have blocks of their own.
+
+        Args:
+            slack: of the sum, see `inference.accumulation`.
+            limit: what `limit` gave for the same line.
+
+        Returns:
+            A threshold for sums; None for a model calibrated on images: they have no order of time to add up over.
+        """
+        if self.sequence is None:
+            return None
+        sums = cusum(own_p_values(self.sequence, self.scores), slack)
+        length = min(max(block_length(sums), self.decorrelation), sums.size)
+        # As many alarms per time: a longer block may have as many more. A share of all blocks is no rarity any more.
+        rate = min(limit.asked * length / self.decorrelation, 0.5)
+        found = Calibration.of(block_maxima(sums, length), self.method, decorrelation=length)
+        unit_s = None if limit.unit_s is None else limit.unit_s * length / self.decorrelation
+        told = {"text": limit.text, "unit": "block", "unit_s": unit_s, "ways": limit.ways}
+        return found.threshold(rate, limit.confidence).model_copy(update=told)
+
     def basis(self, *, slack: float | None = None, limit: Threshold | None = None) -> Basis:
-        """What p-values rest on, for the verdict; with `slack`, also the limit of evidence that adds up."""
-        return Basis(n=len(self.scores), block_s=self.block_s, limit=None)
+        """What p-values rest on, for the verdict; with `slack` and the line's `limit`, also when evidence adds up."""
+        sums = None if slack is None or limit is None else self.accumulated(slack, limit)
+        return Basis(n=len(self.scores), block_s=self.block_s, limit=None if sums is None else sums.threshold)
 
-    def _tail(self, rate: float) -> float:
-        """Exponential tail above the 80 % quantile (mean excess), never below the highest good score."""
-        scores = np.asarray(self.scores)
-        start = float(np.quantile(scores, _TAIL))
-        excesses = scores[scores > start] - start
-        if excesses.size == 0:
-            return self.scores[-1]
-        share = excesses.size / scores.size
-        return max(self.scores[-1], start + float(excesses.mean()) * math.log(share / rate))
-
-
-def scores_needed(rate: float, confidence: float = 0.95) -> int:
-    """Fewest good scores that can promise `rate`: `1 - (1 - rate)^n >= confidence`."""
-    needed = math.log1p(-confidence) / math.log1p(-rate)
-    return math.ceil(needed * (1 - 1e-12))  # an exact integer must not be rounded up by its last bit
-
-
-def decorrelation_time(scores: ArrayLike) -> int:
-    """Frames after which the scores of a video carry news: their integrated autocorrelation time, at least 1.
-
-    Args:
-        scores: `[n]` in order of time.
-
-    Source: the window of Sokal (1997, "Monte Carlo Methods in Statistical Mechanics", section 3): sum autocorrelations
-    up to the first lag that is five times the sum so far.
-    """
-    x = np.asarray(scores, np.float64)
-    x = x - x.mean()
-    n = x.size
-    power = float(x @ x)
-    if n < 2 or power <= np.finfo(np.float64).tiny:
-        return 1
-    time = 1.0
-    for lag in range(1, n):
-        time += 2 * float(x[:-lag] @ x[lag:]) / power
-        if lag >= 5 * time:
-            break
-    return int(np.clip(math.ceil(time), 1, n))
-
-
-def block_maxima(scores: ArrayLike, length: int) -> list[float]:
-    """The highest score of each run of `length` neighbours; a rest shorter than that joins the last run.
-
-    A promise that a share of such runs stays below a threshold holds for single frames all the more.
-    """
-    x = np.asarray(scores, np.float64)
-    blocks = max(x.size // length, 1)
-    starts = np.arange(blocks) * length
-    return [float(m) for m in np.maximum.reduceat(x, starts)]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    def _refusal(self) -> str | None:
+        """Why the tail cannot be trusted; None: it can."""
+        if self.tail is None:
+            where = f"the highest {WIDEST:.0%} of {len(self.scores)} good scores are fewer"
+            return f"{where} than the {LEAST} exceedances that an estimate takes, or have ties"
+        if not self.tail.fits:
+            which = f"Anderson-Darling p = {self.tail.p_value:.3g}, below {LEAST_P:g}"
+            return f"the highest good scores follow no generalised Pareto law ({which}), so an estimate would mislead"
+        return None
