@@ -1,5 +1,6 @@
 """The JSON API and the pictures: what the page shows, for programs."""
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,17 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from alerts.board import Board
+from alerts.feedback import Feedback, estimate
+from alerts.period import look_back
 from storage.errors import StorageError, StorageFull, StoreUnavailable
 from storage.history import History
-from storage.records import Alert, LineState
+from storage.labels import Escape, Labels
+from storage.records import Alert, Label, LineState
 
 Acknowledge = Callable[[str, str], Alert]
 """Called with an alert's id and a person's name. Raises StorageError when there is no such alert."""
+GiveLabel = Callable[[str, Label, str, str], Alert]
+"""Called with an alert's id, what it was, a person's name and a note. Raises StorageError as above."""
 
 _PICTURES = {".jpg": "image/jpeg", ".npz": "application/octet-stream"}
 # Everything the page needs comes from here; `unsafe-*` is what the page's own framework asks for.
@@ -24,7 +30,10 @@ _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 )
-LineName = Annotated[str, Part(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_WEEK_S = 7 * 86_400
+LineName = Annotated[str, Part(pattern=_NAME)]
+Note = Annotated[str, Field(max_length=1000)]
 
 
 class Who(BaseModel):
@@ -34,7 +43,25 @@ class Who(BaseModel):
     by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
 
 
-def create_app(board: Board, history: History, *, evidence: Path, acknowledge: Acknowledge) -> FastAPI:
+class Said(Who):
+    """Body of a label."""
+
+    label: Label
+    note: Note = ""
+
+
+class Missed(Who):
+    """Body of a defect that passed and was found later."""
+
+    line: Annotated[str, Field(pattern=_NAME)]
+    captured_ns: Annotated[int, Field(ge=0, lt=2**63)]
+    part: Annotated[str, Field(max_length=200)] | None = None
+    note: Note = ""
+
+
+def create_app(
+    board: Board, history: History, *, evidence: Path, acknowledge: Acknowledge, label: GiveLabel
+) -> FastAPI:
     """Build the API.
 
     Args:
@@ -42,6 +69,7 @@ def create_app(board: Board, history: History, *, evidence: Path, acknowledge: A
         history: what happened.
         evidence: folder of the pictures.
         acknowledge: notes that somebody has seen an alert.
+        label: notes what somebody says of an alert.
     """
     # No docs pages: they load their scripts from elsewhere.
     app = FastAPI(title="linewatch", docs_url=None, redoc_url=None)
@@ -78,15 +106,48 @@ def create_app(board: Board, history: History, *, evidence: Path, acknowledge: A
 
     @app.post("/api/alerts/{alert_id:path}/acknowledge")
     def acknowledge_alert(alert_id: str, who: Who | None = None) -> Alert:
-        try:
-            return acknowledge(alert_id, (who or Who()).by)
-        except (StoreUnavailable, StorageFull):
-            raise
-        except StorageError as error:
-            raise HTTPException(404, str(error)) from error
+        return _found(lambda: acknowledge(alert_id, (who or Who()).by))
 
+    @app.post("/api/alerts/{alert_id:path}/label")
+    def label_alert(alert_id: str, said: Said) -> Alert:
+        return _found(lambda: label(alert_id, said.label, said.by, said.note))
+
+    _add_feedback(app, board, history)
     _add_pictures(app, evidence)
     return app
+
+
+def _add_feedback(app: FastAPI, board: Board, history: History) -> None:
+    def known(line: str) -> str:
+        if line not in {view.state.line for view in board.view().lines}:
+            raise HTTPException(404, f"no line {line!r}")
+        return line
+
+    @app.get("/api/lines/{line}/feedback")
+    def feedback(
+        line: LineName,
+        since_s: Annotated[float, Query(gt=0, le=10 * 365 * 86_400)] = _WEEK_S,
+        losing: Annotated[int, Query(ge=0, le=1000)] = 0,
+    ) -> Feedback:
+        now_ns = time.time_ns()
+        record = look_back(history, known(line), since_ns=now_ns - round(since_s * 1e9), until_ns=now_ns)
+        return estimate(record, losing=losing)
+
+    @app.post("/api/escapes")
+    def note_escape(missed: Missed) -> Escape:
+        escape = Escape(**{**missed.model_dump(), "line": known(missed.line)}, noted_ns=time.time_ns())
+        Labels(history).note_escape(escape)
+        return escape
+
+
+def _found(change: Callable[[], Alert]) -> Alert:
+    """Change an alert; what is wrong and will not pass by itself is that there is none."""
+    try:
+        return change()
+    except (StoreUnavailable, StorageFull):
+        raise
+    except StorageError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 def _add_pictures(app: FastAPI, evidence: Path) -> None:

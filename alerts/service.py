@@ -24,8 +24,9 @@ from alerts.sinks import audience, open_sink, sink_names
 from storage.config import StorageConfig
 from storage.errors import StorageFull, StoreUnavailable
 from storage.history import History
+from storage.labels import Labels
 from storage.lines import Lines
-from storage.records import Alert, Change, Verdict
+from storage.records import Alert, Change, Label, Verdict
 from storage.server import connect
 from storage.verdicts import VerdictStream
 
@@ -105,8 +106,17 @@ class AlertService:
             ring()
             return alert
 
-        app = create_app(board, history, evidence=self._storage.evidence, acknowledge=acknowledge)
-        mount(app, board, evidence=self._storage.evidence, acknowledge=acknowledge)
+        def label(alert_id: str, said: Label, by: str, note: str) -> Alert:
+            alert = Labels(history).label(
+                alert_id, said, by=by, note=note, now_ns=time.time_ns(), sinks=told.get(Change.ACKNOWLEDGED, ())
+            )
+            board.stale()
+            ring()
+            return alert
+
+        evidence = self._storage.evidence
+        app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label)
+        mount(app, board, evidence=evidence, acknowledge=acknowledge, label=label)
         server = PageServer(app, bind=self._config.page.bind, url_file=self._storage.data / "page.url")
         closing.callback(server.stop)
         server.start()

@@ -217,16 +217,22 @@ class History:
             StorageError: there is no such alert.
         """
         with self._database.writing() as db:
-            alert = self._find(db, alert_id)
-            if alert is None:
-                raise StorageError(
-                    f"alert {alert_id!r} is not in the history: `linewatch alerts list` shows those that are"
-                )
-            if alert.acknowledged_ns is not None:
-                return alert
-            alert = alert.model_copy(update={"acknowledged_ns": now_ns, "acknowledged_by": by})
-            self._write(db, Transition(change=Change.ACKNOWLEDGED, alert=alert, at_ns=now_ns), sinks=sinks)
+            return self.acknowledge_in(db, alert_id, by=by, now_ns=now_ns, sinks=sinks)
+
+    def acknowledge_in(
+        self, db: Connection, alert_id: str, *, by: str, now_ns: int, sinks: Sequence[str] = ()
+    ) -> Alert:
+        """As `acknowledge`, in a writing transaction of the caller's: what else it writes happens with it or not."""
+        alert = self._find(db, alert_id)
+        if alert is None:
+            raise StorageError(
+                f"alert {alert_id!r} is not in the history: `linewatch alerts list` shows those that are"
+            )
+        if alert.acknowledged_ns is not None:
             return alert
+        alert = alert.model_copy(update={"acknowledged_ns": now_ns, "acknowledged_by": by})
+        self._write(db, Transition(change=Change.ACKNOWLEDGED, alert=alert, at_ns=now_ns), sinks=sinks)
+        return alert
 
     # --- telling
 

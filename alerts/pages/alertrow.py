@@ -1,30 +1,35 @@
-"""One alert as a row: its picture, what it says, when, how often, and the button that says it was seen."""
+"""One alert as a row: its picture, what it says, the event it tells of, and what an operator says of it."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from nicegui import ui
 
+from alerts.pages.labelbar import LabelBar
 from alerts.pages.linecard import Picture
-from alerts.pages.moment import KINDS
-from storage.records import Alert
+from alerts.pages.moment import KINDS, LABELS
+from storage.records import Alert, AlertKind, Label
 
 
 class AlertRow:
-    """The row of one alert; built once, updated in place."""
+    """The row of one alert; built once, updated in place.
 
-    def __init__(self, alert: Alert, picture: Picture | None, acknowledge: Callable[[], object]) -> None:
+    Args:
+        alert: what it shows.
+        acknowledge: called when somebody has seen it.
+        label: called with what somebody says it was; only defects are asked about.
+    """
+
+    def __init__(self, alert: Alert, acknowledge: Callable[[], object], label: Callable[[Label], object]) -> None:
         kind = KINDS[alert.kind]
-        self._shown: Alert | None = None
+        self._shown: object = None
         with (
             ui.element("li").classes("lw-alert").props(f'data-alert="{alert.id}" data-tone="{kind.tone}"') as self._row
         ):
-            if picture is None:
-                with ui.element("div").classes("lw-thumb lw-nothing"):
-                    ui.icon(kind.icon)
-            else:
-                with ui.element("a").classes("lw-thumb").props(f'href="{picture.src}" target="_blank"'):
-                    ui.element("img").props(f'src="{picture.src}" alt="Where the picture differs" loading="lazy"')
+            with ui.element("div").classes("lw-thumb lw-nothing") as self._nothing:
+                ui.icon(kind.icon)
+            with ui.element("a").classes("lw-thumb").props('target="_blank"') as self._link:
+                self._picture = ui.element("img").props('alt="Where the picture differs" loading="lazy"')
             with ui.element("div").classes("lw-alert-body"):
                 with ui.element("div").classes("lw-alert-head"):
                     with ui.element("span").classes("lw-kind"):
@@ -32,48 +37,66 @@ class AlertRow:
                         ui.label(kind.word)
                     ui.label(alert.line).classes("lw-alert-line")
                     self._count = ui.label("").classes("lw-count")
-                ui.label(_said(alert)).classes("lw-text")
+                self._text = ui.label("").classes("lw-text")
                 self._when = ui.label("").classes("lw-when")
             with ui.element("div").classes("lw-alert-side"):
                 self._state = ui.label("").classes("lw-state")
                 self._button = ui.button("Acknowledge", on_click=acknowledge).props("unelevated no-caps dense")
                 self._seen = ui.label("").classes("lw-seen")
-        self.update(alert)
+            self._labels = LabelBar(label) if alert.kind is AlertKind.DEFECT else None
 
-    def update(self, alert: Alert) -> None:
+    def update(self, alert: Alert, picture: Picture | None) -> None:
         """Show what became of it."""
-        if self._shown == alert:
+        if self._shown == (alert, picture):
             return
-        self._shown = alert
+        self._shown = (alert, picture)
+        self._nothing.set_visibility(picture is None)
+        self._link.set_visibility(picture is not None)
+        if picture is not None:
+            self._link.props["href"] = self._picture.props["src"] = picture.src
         still_open = alert.cleared_ns is None
         self._row.props["data-open"] = "yes" if still_open else "no"
         self._state.set_text("open" if still_open else "cleared")
         self._count.set_text(f"{alert.count}\N{MULTIPLICATION SIGN}")
         self._count.set_visibility(alert.count > 1)
-        self._when.set_text(_when(alert))
-        acknowledged = alert.acknowledged_ns is not None
-        self._button.set_visibility(not acknowledged)
-        self._seen.set_visibility(acknowledged)
-        if alert.acknowledged_ns is not None:
-            self._seen.set_text(f"seen by {alert.acknowledged_by}, {clock(alert.acknowledged_ns)}")
+        self._text.set_text(_said(alert))
+        self._when.set_text(when(alert))
+        self._button.set_visibility(alert.acknowledged_ns is None)
+        self._seen.set_text(_seen(alert))
+        self._seen.set_visibility(alert.acknowledged_ns is not None)
+        if self._labels is not None:
+            self._labels.update(alert.label)
 
 
 def _said(alert: Alert) -> str:
-    """Give the text without its first word or two, which the row shows already."""
+    """Give the text without its first word or two, which the row shows already; of an event, its worst frame."""
+    if alert.kind is AlertKind.DEFECT and alert.worst_score is not None and alert.threshold is not None:
+        return f"Worst score {alert.worst_score:.3g}, threshold {alert.threshold:.3g}"
     said = alert.text.partition(": ")[2] or alert.text
     return said[0].upper() + said[1:]
 
 
-def _when(alert: Alert) -> str:
+def _seen(alert: Alert) -> str:
+    if alert.label is not None and alert.labelled_ns is not None:
+        return f"{LABELS[alert.label].word.lower()}, says {alert.labelled_by}, {clock(alert.labelled_ns)}"
+    return "" if alert.acknowledged_ns is None else f"seen by {alert.acknowledged_by}, {clock(alert.acknowledged_ns)}"
+
+
+def when(alert: Alert) -> str:
+    """When the event began and ended, or how long it has gone on so far."""
+    began = alert.raised_ns if alert.started_ns is None else alert.started_ns
     if alert.cleared_ns is None:
-        return f"since {clock(alert.raised_ns)}"
-    lasted = (alert.cleared_ns - alert.raised_ns) / 1e9
-    return f"{clock(alert.raised_ns)} · lasted {_span(lasted)}"
+        so_far = "" if alert.ended_ns is None else f", {span(alert.ended_ns - began)} so far"
+        return f"since {clock(began)} · ongoing{so_far}"
+    ended = alert.cleared_ns if alert.ended_ns is None else alert.ended_ns
+    return f"{clock(began)} to {clock(ended)} · {span(ended - began)}"
 
 
-def _span(seconds: float) -> str:
+def span(length_ns: int) -> str:
+    """How long something took, for people."""
+    seconds = length_ns / 1e9
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

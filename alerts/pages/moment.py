@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from alerts.board import LineView
-from storage.records import AlertKind, Status
+from storage.records import AlertKind, Label, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,13 @@ KINDS = {
     AlertKind.DRIFT: Mood("Scores drift", "warn", "trending_up"),
 }
 """Kinds of alerts, the ones that hide the others first."""
+
+LABELS = {
+    Label.TRUE_DEFECT: Mood("True defect", "bad", "report"),
+    Label.FALSE_ALARM: Mood("False alarm", "good", "notifications_off"),
+    Label.KNOWN_VARIATION: Mood("Known variation", "good", "fact_check"),
+}
+"""What an operator may say of a defect alert."""
 
 _STATUS = {
     Status.PASS: Mood("Good", "good", "check_circle"),

@@ -8,12 +8,12 @@ from pathlib import Path
 from fastapi import FastAPI
 from nicegui import run, ui
 
-from alerts.api import Acknowledge
+from alerts.api import Acknowledge, GiveLabel
 from alerts.board import Board, View
 from alerts.pages.alertrow import AlertRow
 from alerts.pages.linecard import LineCard, Picture
 from storage.errors import StorageError
-from storage.records import Alert
+from storage.records import Alert, Label
 
 _EVERY_S = 1.0
 _ANSWER_S = 5.0
@@ -34,7 +34,7 @@ class Scene:
     alerts: dict[str, Picture]
 
 
-def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledge) -> None:
+def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledge, label: GiveLabel) -> None:
     """Serve the page at `/` of an app. Once per process: NiceGUI keeps one page tree.
 
     Args:
@@ -42,10 +42,11 @@ def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledg
         board: this moment.
         evidence: folder of the pictures.
         acknowledge: notes that somebody has seen an alert.
+        label: notes what somebody says of an alert.
     """
 
     async def root() -> None:
-        page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge)
+        page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge, label)
         await page.refresh()
         ui.timer(_EVERY_S, page.refresh)
         await page.recall_name()
@@ -65,9 +66,10 @@ def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledg
 class _Page:
     """One browser's page."""
 
-    def __init__(self, look: Callable[[], Awaitable[Scene | None]], acknowledge: Acknowledge) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Scene | None]], acknowledge: Acknowledge, label: GiveLabel) -> None:
         self._look = look
         self._acknowledge = acknowledge
+        self._label = label
         self._cards: dict[str, LineCard] = {}
         self._rows: dict[str, AlertRow] = {}
         ui.colors(primary=_PRESS)
@@ -113,9 +115,9 @@ class _Page:
         if [alert.id for alert in view.alerts] != list(self._rows):
             self._alerts.clear()
             with self._alerts:
-                self._rows = {alert.id: self._row(alert, scene.alerts.get(alert.id)) for alert in view.alerts}
+                self._rows = {alert.id: self._row(alert) for alert in view.alerts}
         for alert in view.alerts:
-            self._rows[alert.id].update(alert)
+            self._rows[alert.id].update(alert, scene.alerts.get(alert.id))
 
     async def recall_name(self) -> None:
         """Ask the browser who sat here last."""
@@ -138,16 +140,23 @@ class _Page:
         said = "all quiet" if not count else f"{count} open alert{'s' if count > 1 else ''}"
         self._sum_text.set_text(said + (f" · {unseen} not acknowledged" if unseen else ""))
 
-    def _row(self, alert: Alert, picture: Picture | None) -> AlertRow:
+    def _row(self, alert: Alert) -> AlertRow:
         async def seen() -> None:
-            try:
-                await run.io_bound(self._acknowledge, alert.id, (self._name.value or "").strip() or "operator")
-            except StorageError as error:
-                ui.notify(str(error), type="negative")
-                return
-            await self.refresh()
+            await self._change(lambda by: self._acknowledge(alert.id, by))
 
-        return AlertRow(alert, picture, seen)
+        async def labelled(label: Label) -> None:
+            await self._change(lambda by: self._label(alert.id, label, by, ""))
+
+        return AlertRow(alert, seen, labelled)
+
+    async def _change(self, change: Callable[[str], Alert]) -> None:
+        """Change an alert in the name of who sits here, and show it."""
+        try:
+            await run.io_bound(change, (self._name.value or "").strip() or "operator")
+        except StorageError as error:
+            ui.notify(str(error), type="negative")
+            return
+        await self.refresh()
 
 
 def _look(board: Board, evidence: Path) -> Scene:
@@ -160,8 +169,10 @@ def _look(board: Board, evidence: Path) -> Scene:
         if version:
             lines[name] = Picture(f"/api/latest/{name}.jpg?v={version}")
     for alert in view.alerts:
-        if alert.evidence and _version(evidence / alert.evidence / "heat.jpg"):
-            alerts[alert.id] = Picture(f"/evidence/{alert.evidence}/heat.jpg")
+        for folder in (alert.worst_evidence, alert.evidence):
+            if folder and _version(evidence / folder / "heat.jpg"):
+                alerts[alert.id] = Picture(f"/evidence/{folder}/heat.jpg")
+                break
     return Scene(view, lines, alerts)
 
 

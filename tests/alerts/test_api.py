@@ -14,8 +14,9 @@ from alerts.errors import PageError
 from alerts.pageserver import PageServer
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
-from storage.history import START, Consequences, History
-from storage.records import Alert, AlertKind, Change, LineState, Transition
+from storage.history import START, Consequences, Counts, History
+from storage.labels import Labels
+from storage.records import Alert, AlertKind, Change, Label, LineState, Transition
 
 ALERT = Alert(id="a/1/7/defect", line="a", kind=AlertKind.DEFECT, text="Defect.", raised_ns=5)
 
@@ -53,7 +54,10 @@ def client(board: Board, history: History, evidence: Path) -> Iterator[httpx.Cli
     def acknowledge(alert_id: str, by: str) -> Alert:
         return history.acknowledge(alert_id, by=by, now_ns=9)
 
-    app = create_app(board, history, evidence=evidence, acknowledge=acknowledge)
+    def label(alert_id: str, said: Label, by: str, note: str) -> Alert:
+        return Labels(history).label(alert_id, said, by=by, note=note, now_ns=9)
+
+    app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label)
     server = PageServer(app, bind="127.0.0.1:0", url_file=evidence.parent / "page.url")
     with httpx.Client(base_url=server.start(), trust_env=False) as client:
         yield client
@@ -97,6 +101,72 @@ def test_another_sites_page_may_not_acknowledge(client: httpx.Client, history: H
     assert client.post(path, headers={"Origin": "http://evil.example"}).status_code == 403
     assert history.events(ALERT.id) == [Change.RAISED]
     assert client.post(path, headers={"Origin": str(client.base_url)}).status_code == 200
+
+
+def test_label(client: httpx.Client, history: History) -> None:
+    path = f"/api/alerts/{ALERT.id}/label"
+    answer = client.post(path, json={"label": "false_alarm", "by": "ann", "note": "a shadow"})
+    assert (answer.status_code, answer.json()["label"], answer.json()["acknowledged_by"]) == (200, "false_alarm", "ann")
+    assert client.post(path, json={"label": "known_variation", "by": "bob"}).json()["labelled_by"] == "bob"
+    found = history.alert(ALERT.id)
+    assert found is not None
+    assert (found.label, found.acknowledged_by) == (Label.KNOWN_VARIATION, "ann")
+    assert [(said.label, said.by, said.note) for said in Labels(history).said(ALERT.id)] == [
+        (Label.FALSE_ALARM, "ann", "a shadow"),
+        (Label.KNOWN_VARIATION, "bob", ""),
+    ]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"label": "dust"}, {"label": "false_alarm", "by": ""}, {"label": 1}])
+def test_what_is_no_label(client: httpx.Client, history: History, body: object) -> None:
+    assert client.post(f"/api/alerts/{ALERT.id}/label", json=body).status_code == 422
+    assert Labels(history).said(ALERT.id) == []
+
+
+def test_labels_are_guarded_like_acknowledgements(client: httpx.Client, history: History) -> None:
+    body = {"label": "false_alarm"}
+    assert client.post("/api/alerts/nothing/label", json=body).status_code == 404
+    path = f"/api/alerts/{ALERT.id}/label"
+    assert client.post(path, json=body, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert Labels(history).said(ALERT.id) == []
+    assert history.events(ALERT.id) == [Change.RAISED]
+
+
+def test_feedback(client: httpx.Client, history: History) -> None:
+    now_ns = time.time_ns()
+    alert = ALERT.model_copy(update={"id": "a/1/8/defect", "raised_ns": now_ns, "count": 3})
+    history.commit(
+        Consequences(
+            position="2-0",
+            transitions=[
+                Transition(change=Change.CLEARED, alert=ALERT.model_copy(update={"cleared_ns": 6}), at_ns=6),
+                Transition(change=Change.RAISED, alert=alert, at_ns=now_ns),
+            ],
+            minutes={("a", now_ns // 60_000_000_000): Counts(passed=97, rejected=3)},
+        ),
+        after="1-0",
+    )
+    assert client.get("/api/lines/a/feedback").json()["overkill"]["value"] is None
+    client.post(f"/api/alerts/{alert.id}/label", json={"label": "false_alarm"})
+    said = client.get("/api/lines/a/feedback").json()
+    assert (said["alerts"], said["false_alarms"], said["few"]) == (1, 1, True)
+    assert said["overkill"]["value"] == pytest.approx(0.03)
+    assert said["suggestion"]["because"].startswith("too few labels")
+    assert client.get("/api/lines/b/feedback").status_code == 404
+    assert client.get("/api/lines/a/feedback?since_s=0").status_code == 422
+
+
+def test_escapes(client: httpx.Client, history: History) -> None:
+    now_ns = time.time_ns()
+    body = {"line": "a", "captured_ns": now_ns - 10**9, "part": "P17", "by": "ann", "note": "found by the customer"}
+    answer = client.post("/api/escapes", json=body)
+    assert answer.status_code == 200
+    (escape,) = Labels(history).escapes("a", since_ns=0)
+    assert answer.json() == escape.model_dump(mode="json")
+    assert (escape.part, escape.by) == ("P17", "ann")
+    assert client.get("/api/lines/a/feedback").json()["escapes"] == 1
+    assert client.post("/api/escapes", json={**body, "line": "b"}).status_code == 404
+    assert client.post("/api/escapes", json={**body, "captured_ns": 2**63}).status_code == 422
 
 
 def test_pictures(client: httpx.Client) -> None:
@@ -171,7 +241,7 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere(client: httpx.Client
 
 
 def test_the_address_is_written_down_while_it_answers(board: Board, history: History, tmp_path: Path) -> None:
-    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT)
+    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT, label=lambda *_: ALERT)
     file = tmp_path / "page.url"
     server = PageServer(app, bind="127.0.0.1:0", url_file=file)
     url = server.start()
@@ -186,13 +256,13 @@ def test_the_address_is_written_down_while_it_answers(board: Board, history: His
     [("127.0.0.1:99999", "no port 99999"), ("203.0.113.7:0", "name an address of this machine")],
 )
 def test_an_address_that_is_none(board: Board, history: History, tmp_path: Path, bind: str, says: str) -> None:
-    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT)
+    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT, label=lambda *_: ALERT)
     with pytest.raises(PageError, match=says):
         PageServer(app, bind=bind, url_file=tmp_path / "page.url").start()
 
 
 def test_a_port_in_use(board: Board, history: History, tmp_path: Path) -> None:
-    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT)
+    app = create_app(board, history, evidence=tmp_path, acknowledge=lambda *_: ALERT, label=lambda *_: ALERT)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(PageError, match="another program serves there: stop it, or let") as caught:

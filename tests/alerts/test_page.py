@@ -69,7 +69,8 @@ def test_an_operator_sees_lines_and_alerts_and_acknowledges(
     assert "threshold 0.5" in str(card.locator("svg[role=img]").get_attribute("aria-label"))
     assert page.locator('[data-line="quiet"]').get_by_text("Waiting").is_visible()
     row = page.locator(".lw-alert")
-    assert "above the threshold" in row.inner_text()
+    assert "threshold" in row.inner_text()
+    assert "ongoing" in row.inner_text()
     assert row.get_attribute("data-open") == "yes"
     for shown in (card.locator("img"), row.locator("img")):
         assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 80
@@ -77,7 +78,7 @@ def test_an_operator_sees_lines_and_alerts_and_acknowledges(
     # Live, without a reload.
     lines.record(belt.verdicts("reject", "pass"))
     row.get_by_text("2\N{MULTIPLICATION SIGN}").wait_for()
-    assert card.locator('[data-counter="captured"] dd').inner_text() == "23"
+    card.locator('[data-counter="captured"] dd').get_by_text("23").wait_for()
 
     page.get_by_label("Your name").fill("Ann <b>Weber</b>")
     row.get_by_role("button", name="Acknowledge").click()
@@ -85,8 +86,19 @@ def test_an_operator_sees_lines_and_alerts_and_acknowledges(
     (alert,) = history.alerts()
     assert alert.acknowledged_by == "Ann <b>Weber</b>"
 
+    # A label, and another one instead of it.
+    for word, label in (("True defect", "true_defect"), ("False alarm", "false_alarm")):
+        button = row.get_by_role("button", name=word)
+        assert button.get_attribute("aria-pressed") == "false"
+        button.click()
+        row.get_by_text(f"{word.lower()}, says Ann <b>Weber</b>").wait_for()
+        (pressed,) = row.locator('[aria-pressed="true"]').all()
+        assert pressed.inner_text().endswith(word)
+        assert history.alerts()[0].label == label
+
     page.reload()
-    page.locator(".lw-alert").get_by_text("seen by Ann").wait_for()
+    page.locator(".lw-alert").get_by_text("false alarm, says Ann").wait_for()
+    assert page.locator('.lw-alert [aria-pressed="true"]').count() == 1
     deadline = time.monotonic() + 10
     while page.get_by_label("Your name").input_value() != "Ann <b>Weber</b>":
         assert time.monotonic() < deadline
