@@ -25,10 +25,12 @@ from storage.errors import BundleError, StorageError
 _MODULES = (
     "running",
     "watching",
+    "reporting",
     "recommending",
     "fitting",
     "judging",
     "updating",
+    "golden",
     "benchmarking",
     "models",
     "listing",

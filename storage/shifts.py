@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, func, select, union
 
 from storage import tables
 from storage.history import History
-from storage.records import Alert, Challenge, Held
+from storage.records import Alert, Held
 
 _MINUTE_NS = 60_000_000_000
 
@@ -55,8 +55,7 @@ class Shifts:
             select(tables.alerts).where(t.line == line, *_overlapping(since_ns, until_ns)).order_by(t.raised_ns, t.id)
         )
         with self._database.reading() as db:
-            # `_mapping` is SQLAlchemy's documented name for a row as a mapping.
-            return [Alert.model_validate(dict(row._mapping)) for row in db.execute(query)]  # noqa: SLF001
+            return [Alert.model_validate(dict(row)) for row in db.execute(query).mappings()]
 
     def held(self, line: str, *, since_ns: int, until_ns: int) -> list[Held]:
         """List what a line was held to, oldest first: what was in force at the beginning, and each change."""
@@ -68,16 +67,7 @@ class Shifts:
             .order_by(t.since_ns)
         )
         with self._database.reading() as db:
-            return [Held.model_validate(dict(row._mapping)) for row in db.execute(query)]  # noqa: SLF001 - as above
-
-    def challenges(self, line: str, *, since_ns: int, until_ns: int) -> list[Challenge]:
-        """List golden samples shown on a line, oldest first."""
-        t = tables.challenges.c
-        query = (
-            select(t.challenge).where(t.line == line, t.at_ns >= since_ns, t.at_ns < until_ns).order_by(t.at_ns, t.id)
-        )
-        with self._database.reading() as db:
-            return [Challenge.model_validate_json(challenge) for challenge in db.scalars(query)]
+            return [Held.model_validate(dict(row)) for row in db.execute(query).mappings()]
 
     def notes(self, line: str, *, since_ns: int, until_ns: int) -> dict[str, str]:
         """Id of an alert that was going on -> what was last written about it; without those of which nothing was."""

@@ -5,7 +5,7 @@
     Report ─ period, lines ─ LineReport ─ timeline (pass, reject, unknown per bin), reasons
                                         ├ alerts   (events are those of kind `defect`; the rest are conditions)
                                         ├ held     (models and thresholds in force), challenges (golden samples)
-                                        └ notes    (what operators wrote of alerts)
+                                        └ feedback (what operators' labels say), notes (what they wrote)
 
 `alerts.report.gather` fills it from a history, `alerts.report.figures` has the numbers that follow from it, and
 `alerts.report.render` makes a page of it.
@@ -14,6 +14,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from alerts.feedback import Feedback
 from alerts.report.period import MINUTE_NS, Period
 from storage.history import Counts
 from storage.records import Alert, AlertKind, Challenge, Held
@@ -44,6 +45,7 @@ class LineReport:
         held: models and thresholds, oldest first; the first one was in force when the period began, if one was.
         challenges: golden samples shown, oldest first.
         notes: id of an alert -> what an operator wrote about it.
+        feedback: what operators' labels say of overkill and precision; None: nobody was asked.
     """
 
     line: str
@@ -53,6 +55,7 @@ class LineReport:
     held: Sequence[Held] = ()
     challenges: Sequence[Challenge] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    feedback: Feedback | None = None
 
     @property
     def verdicts(self) -> Counts:

@@ -1,11 +1,17 @@
 """From the history to a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from alerts.feedback import Record, estimate
 from alerts.report.contents import LineReport, Report, Timeline
 from alerts.report.period import Period
+from storage.audits import Audits
 from storage.history import History
+from storage.labels import Labels
 from storage.shifts import Shifts
+
+_CHALLENGES = 100_000
 
 
 def gather(history: History, *, site: str, lines: Sequence[str] | None, period: Period, made_ns: int) -> Report:
@@ -30,12 +36,14 @@ def gather(history: History, *, site: str, lines: Sequence[str] | None, period: 
 def _line(history: History, shifts: Shifts, line: str, period: Period) -> LineReport:
     within = {"since_ns": period.begin_ns, "until_ns": period.end_ns}
     minutes = period.minutes
-    return LineReport(
+    found = LineReport(
         line=line,
         timeline=Timeline(history.minutes(line, since=minutes.start, until=minutes.stop)),
         reasons=shifts.reasons(line, **within),
         alerts=shifts.alerts(line, **within),
         held=shifts.held(line, **within),
-        challenges=shifts.challenges(line, **within),
+        challenges=Audits(history.database).results(line=line, limit=_CHALLENGES, **within)[::-1],
         notes=shifts.notes(line, **within),
     )
+    escapes = len(Labels(history).escapes(line, **within))
+    return replace(found, feedback=estimate(Record(found.verdicts, found.events, escapes)))
