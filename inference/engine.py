@@ -59,7 +59,11 @@ class Engine:
         self.ref = bundle.ref
         self.preprocessing = Preprocessing.model_validate(bundle.manifest.preprocessing)
         calibration = bundle.calibration()
-        self.calibration = None if calibration is None else Calibration.model_validate(calibration)
+        try:
+            self.calibration = None if calibration is None else Calibration.model_validate(calibration)
+        except ValidationError as exc:
+            reason = " ".join(str(exc).split())
+            raise EngineError(f"calibration of {bundle.ref} does not fit this version: {reason}") from exc
         self._threads = threads
         self._detector = load_detector(bundle).to(self.device)
         if self.device.type == "cuda":

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from inference.calibration import Calibration
 from inference.job import Job
-from storage.records import Status, Verdict
+from inference.regions import largest_region
+from inference.scene import SceneWatch
+from storage.records import Basis, Region, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,39 @@ class Standard:
         model: `name@version`.
         threshold: scores above it are rejected.
         calibration: good scores that turn a score into a p-value.
+        basis: what that p-value rests on; worked out once, for it takes a while.
+        pixel_threshold: value of the detector's own map above which a pixel counts as anomalous; None: no maps.
+        slack: what a frame may say against the scene without consequence, as -ln p; None: evidence does not add up.
+        watch: tells whether the camera sees what it should; None: nothing is known of that.
     """
 
     model: str
     threshold: float
     calibration: Calibration
+    basis: Basis | None = None
+    pixel_threshold: float | None = None
+    slack: float | None = None
+    watch: SceneWatch | None = None
+
+    def region(self, anomaly_map: NDArray[np.float32]) -> Region | None:
+        """Where a map `[h, w]` exceeds the pixel threshold; None: nowhere, or it is no map."""
+        if self.pixel_threshold is None or self.calibration.scale is None or anomaly_map.size == 1:
+            return None
+        return largest_region(anomaly_map, self.pixel_threshold, self.calibration.scale)
+
+    def drawn(self, anomaly_map: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """A map and the threshold of its pixels, on the scale that all models' maps share.
+
+        A model calibrated by an older version knows no such scale: its map stays as it is, with the score's threshold.
+        """
+        scale = self.calibration.scale
+        if self.pixel_threshold is None or scale is None:
+            return anomaly_map, self.threshold
+        return scale.apply(anomaly_map), scale.of(self.pixel_threshold)
+
+    def speaks_against(self, verdict: Verdict) -> bool:
+        """Whether a frame adds to the evidence against the scene, be it rejected or not."""
+        return self.slack is not None and verdict.p_value is not None and -math.log(verdict.p_value) > self.slack
 
 
 def judge(
@@ -52,6 +82,8 @@ def judge(
         threshold=standard.threshold,
         model=standard.model,
         map_peak=_peak(anomaly_map),
+        region=standard.region(anomaly_map),
+        basis=standard.basis,
         part=header.part,
         captured_ns=header.wall_ns,
         judged_ns=wall_ns,

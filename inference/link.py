@@ -46,6 +46,7 @@ class Link:
         ahead: frames to hold at once, of all lines together: enough that the detector never waits.
         serves: whether a line is this worker's.
         wanted: what a line's model wants to see.
+        pinned: whether a line's frames must all come here while this worker lives.
         frame: called with each received job.
         told: called with each beat, gap and portrait; False when there is no room for it now.
     """
@@ -59,11 +60,12 @@ class Link:
         ahead: int,
         serves: Callable[[str], bool],
         wanted: Callable[[str], Preprocessing | None],
+        pinned: Callable[[str], bool],
         frame: Callable[[Job], None],
         told: Callable[[Told], bool],
     ) -> None:
         self._worker, self._ahead = worker, ahead
-        self._serves, self._wanted, self._frame, self._told = serves, wanted, frame, told
+        self._serves, self._wanted, self._pinned, self._frame, self._told = serves, wanted, pinned, frame, told
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._guard: ThreadAuthenticator | None = None
         self._wake = WakePipe()
@@ -182,6 +184,7 @@ class Link:
             line=peer.line,
             credits=0 if self._draining else share,
             preprocessing=self._wanted(peer.line),
+            pinned=self._pinned(peer.line),
         )
         self._send(identity, grant)
 

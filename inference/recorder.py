@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import structlog
 from numpy.typing import NDArray
 
 from inference.job import Job
+from inference.judge import Standard
 from ingest.preprocess import RGB
 from ingest.wire import Beat, Gap, Portrait
 from storage.errors import StorageError, StoreUnavailable
@@ -27,6 +28,8 @@ from storage.workers import Workers
 
 UNKNOWN_EVIDENCE_S = 1.0
 """At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""
+WEAK_EVIDENCE_S = 1.0
+"""And for frames that passed, but speak against the scene: evidence that adds up to an alert has a picture to show."""
 PRUNE_S = 60.0
 """How often the evidence store is brought back within its bounds."""
 LATEST_S = 1.0
@@ -46,6 +49,8 @@ class Judged:
     job: Job
     verdict: Verdict
     anomaly_map: NDArray[np.float32] | None = None
+    standard: Standard | None = None
+    """What it was held to; None: it was not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,11 @@ class Recorder:
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still writes; what it cannot write is no reason to stop, so False means a fault of the program."""
+        return self._thread.is_alive()
 
     def put(self, judged: Callable[[], list[Judged]]) -> None:
         """Hand over what makes a judged batch (called in the recorder's thread); blocks while storage is slower."""
@@ -166,24 +176,36 @@ class Recorder:
         self._lines.record([_unless_late(judged, now) for judged in batch])
 
     def _illustrate(self, judged: Judged) -> Judged:
-        """Keep pictures of what did not pass."""
-        header, verdict, pixels = judged.job.header, judged.verdict, judged.job.pixels
-        if pixels is None or verdict.status is Status.PASS:
-            return judged
-        if verdict.status is Status.UNKNOWN and not self._due(header.line, "unknown", UNKNOWN_EVIDENCE_S):
+        """Keep pictures of what did not pass, and of what hardly did."""
+        pixels = judged.job.pixels
+        if pixels is None or not self._telling(judged):
             return judged
         folder = self._keep(lambda: self._put_evidence(judged, pixels))
-        return Judged(judged.job, verdict.model_copy(update={"evidence": folder}), judged.anomaly_map)
+        return replace(judged, verdict=judged.verdict.model_copy(update={"evidence": folder}))
+
+    def _telling(self, judged: Judged) -> bool:
+        """Whether this frame's picture is to be kept."""
+        verdict, standard = judged.verdict, judged.standard
+        if verdict.status is Status.UNKNOWN:
+            return self._due(verdict.line, "unknown", UNKNOWN_EVIDENCE_S)
+        if verdict.status is Status.PASS:
+            weak = standard is not None and standard.speaks_against(verdict)
+            return weak and self._due(verdict.line, "weak", WEAK_EVIDENCE_S)
+        return True
 
     def _put_evidence(self, judged: Judged, pixels: RGB) -> str:
-        header = judged.job.header
+        header, region = judged.job.header, judged.verdict.region
+        anomaly_map, threshold = judged.anomaly_map, judged.verdict.threshold
+        if anomaly_map is not None and judged.standard is not None:
+            anomaly_map, threshold = judged.standard.drawn(anomaly_map)
         return self._evidence.put(
             line=header.line,
             run=header.run,
             seq=header.seq,
             frame=pixels,
-            anomaly_map=judged.anomaly_map,
-            threshold=judged.verdict.threshold,
+            anomaly_map=anomaly_map,
+            threshold=threshold,
+            box=None if region is None else region.box,
             captured_ns=header.wall_ns,
         )
 

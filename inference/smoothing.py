@@ -11,7 +11,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.wire import FrameHeader
+
 Map = NDArray[np.float32]
+
+GAP_S = 1.0
+"""A line's average begins anew when nothing was judged for this long, or for as long as it spans if that is longer."""
 
 
 class Smoother:
@@ -63,3 +68,44 @@ class Smoother:
     def reset(self) -> None:
         """Forget what was seen."""
         self._map, self._score = None, math.nan
+
+
+class LineSmoother:
+    """The average of one line, which knows from runs, numbers and times which frames belong together.
+
+    It begins anew with each run, when the camera had been unfit and when nothing was judged for a while. Frames that
+    are merely missing (skipped, late, failed) leave it: what was seen before them still holds, and a fresh average
+    would be noisier than those that were calibrated on.
+
+    Args:
+        frames: how many it spans.
+        frame_s: seconds between the frames it was calibrated on; None: not known.
+    """
+
+    def __init__(self, frames: int, *, frame_s: float | None) -> None:
+        self._smoother = Smoother(frames)
+        self._frames = frames
+        self._gap_ns = round(max(GAP_S, frames * (frame_s or 0.0)) * 1e9)
+        self._last: FrameHeader | None = None
+
+    def add(self, header: FrameHeader, anomaly_map: Map, score: float) -> tuple[Map, float]:
+        """Take a judged frame; gives map and score as `Smoother.add` does.
+
+        One that was overtaken, because it had to be sent again, is scored with the present average, which it does not
+        change: it has no place in it any more.
+        """
+        last = self._last
+        if last is not None and (header.run, header.seq) <= (last.run, last.seq):
+            of_this_run = header.run == last.run
+            return (self._smoother if of_this_run else Smoother(self._frames)).blend(anomaly_map, score)
+        if last is None or header.run != last.run or header.mono_ns - last.mono_ns > self._gap_ns:
+            self._smoother.reset()
+        self._last = header
+        return self._smoother.add(anomaly_map, score)
+
+    def interrupt(self, header: FrameHeader) -> None:
+        """The camera was unfit at this frame: the next one begins anew."""
+        last = self._last
+        if last is None or (header.run, header.seq) > (last.run, last.seq):
+            self._smoother.reset()
+            self._last = header

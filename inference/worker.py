@@ -4,6 +4,8 @@
 
     link (receive) ─> batcher ─> prepare (stack) ─> compute (detector) ─> recorder (store) ─> link (acknowledge)
 
+Batches computed side by side are recorded in the order in which they were taken (`inference.turns`).
+
 Each arrow is bounded: by credits in front of the batcher, by queues behind it. So the detector never waits for frames
 that have arrived, and nothing piles up behind it.
 """
@@ -22,15 +24,16 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from inference.batching import Batcher
+from inference.batching import Batch, Batcher
 from inference.config import JudgeConfig, WorkerConfig
 from inference.engine import Engine, Judgement, choose_device
+from inference.inspection import Inspection, Inspector
 from inference.job import Job
-from inference.judge import Standard, judge, unknown
 from inference.lanes import Lanes
 from inference.link import Link
-from inference.recorder import Judged, Recorded, Recorder
-from inference.serving import Serving
+from inference.recorder import Recorded, Recorder
+from inference.serving import Served, Serving
+from inference.turns import Turns
 from ingest.frame import Condition, new_run
 from ingest.preprocess import Preprocessing
 from storage.config import StorageConfig
@@ -52,10 +55,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    key: str
+    """Frames of one model in order of time; those without a reason not to be are judged."""
+
+    model: str
+    ticket: int
+    frames: list[Inspection]
     engine: Engine
-    jobs: list[tuple[Job, Standard]]
-    pixels: NDArray[np.uint8]  # [B, h, w, 3]
+    pixels: NDArray[np.uint8]  # [B, h, w, 3], of those that are judged
 
 
 def serve(
@@ -110,7 +116,10 @@ class Worker:
             acknowledge=self._acknowledge,
             info=self._info,
         )
+        self._inspector = Inspector(config.name)
         self._batcher: Batcher[str, Job] = Batcher(max_batch=config.max_batch)
+        # One for each model, so that no line waits for the batch of a slower one.
+        self._turns = {model: Turns(self._recorder.put) for model in self._models.values()}
         self._arrived = threading.Condition()
         cores = config.threads or len(os.sched_getaffinity(0))
         self._lanes = Lanes(cores, single=choose_device(config.device).type != "cpu")
@@ -124,6 +133,7 @@ class Worker:
             ahead=(_STEPS + self._lanes.count) * config.max_batch,
             serves=self._serving.knows,
             wanted=self._wanted,
+            pinned=self._pinned,
             frame=self._receive,
             told=self._recorder.tell,
         )
@@ -165,6 +175,10 @@ class Worker:
         served = self._serving[line]
         return None if served is None else served.engine.preprocessing
 
+    def _pinned(self, line: str) -> bool:
+        served = self._serving[line]
+        return served is not None and served.standard.calibration.smoothing > 1
+
     # prepare's thread
 
     def _prepare(self) -> None:
@@ -179,33 +193,43 @@ class Worker:
                 taken = self._batcher.take(time.monotonic())
             if taken is None:
                 continue
-            key, batch = taken
-            self._refuse(batch.late, "late")
-            for engine, jobs in self._fit_for_judging(batch.items):
-                pixels = np.stack([job.pixels for job, _ in jobs if job.pixels is not None])
-                self._prepared.put(_Prepared(key, engine, jobs, pixels))
+            model, batch = taken
+            for engine, frames in self._inspections(batch):
+                ticket = self._turns[model].ticket()
+                pixels = [frame.job.pixels for frame in frames if frame.reason is None and frame.job.pixels is not None]
+                if engine is None or not pixels:
+                    self._conclude(model, ticket, frames, None)
+                else:
+                    self._prepared.put(_Prepared(model, ticket, frames, engine, np.stack(pixels)))
 
-    def _fit_for_judging(self, jobs: Sequence[Job]) -> list[tuple[Engine, list[tuple[Job, Standard]]]]:
-        """Group frames by the engine that judges them now; what cannot be judged leaves here as `unknown`."""
-        groups: dict[str, tuple[Engine, list[tuple[Job, Standard]]]] = {}
-        for job in jobs:
-            header = job.header
-            served = self._serving[header.line]
-            if header.condition is not Condition.OK:
-                self._refuse([job], header.condition.value)
-            elif served is None:
-                self._refuse([job], "no model")
-            elif job.pixels is None or job.pixels.shape[1::-1] != served.engine.preprocessing.size:
+    def _inspections(self, batch: Batch[Job]) -> list[tuple[Engine | None, list[Inspection]]]:
+        """Group frames by the engine that judges them now, in order of time; some are not to be judged."""
+        late = {id(job) for job in batch.late}
+        lines = {job.header.line for job in (*batch.items, *batch.late)}
+        serving = {line: self._serving[line] for line in lines}  # looked up once: it may change at any moment
+        groups: dict[int, tuple[Engine | None, list[Inspection]]] = {}
+        for job in sorted((*batch.items, *batch.late), key=lambda job: (job.header.run, job.header.seq)):
+            served = serving[job.header.line]
+            reason = "late" if id(job) in late else self._unfit(job, served)
+            if reason is None and served is not None and not served.fits(job.pixels):
                 self._retry(job)  # prepared for the model before this one
-            else:
-                groups.setdefault(served.engine.ref, (served.engine, []))[1].append((job, served.standard))
+                continue
+            engine, standard = (None, None) if served is None else (served.engine, served.standard)
+            groups.setdefault(id(engine), (engine, []))[1].append(Inspection(job, standard, reason))
         return list(groups.values())
 
-    def _refuse(self, jobs: Sequence[Job], reason: str) -> None:
-        if jobs:
-            now, name = time.time_ns(), self._config.name
-            judged = [Judged(job, unknown(job, reason=reason, worker=name, wall_ns=now)) for job in jobs]
-            self._recorder.put(lambda: judged)
+    def _unfit(self, job: Job, served: Served | None) -> str | None:
+        """Why a frame cannot be judged; None: it can."""
+        if job.header.condition is not Condition.OK:
+            return job.header.condition.value
+        if served is None:
+            return "no model"
+        watch = served.standard.watch
+        if watch is not None and job.pixels is not None and served.fits(job.pixels):
+            condition = watch.look(job.pixels)
+            if condition is not Condition.OK:
+                return condition.value
+        return None
 
     def _retry(self, job: Job) -> None:
         header = job.header
@@ -221,27 +245,20 @@ class Worker:
                 with self._lanes.enter(lane) as threads:
                     judgement = prepared.engine.judge(prepared.pixels, threads=threads)
             except Exception:  # whatever a detector throws, its frames are unknown and the line goes on
-                log.exception("detector failed", model=prepared.engine.ref, frames=len(prepared.jobs))
-                self._refuse([job for job, _ in prepared.jobs], "detector failed")
+                log.exception("detector failed", model=prepared.engine.ref, frames=len(prepared.pixels))
+                self._conclude(prepared.model, prepared.ticket, prepared.frames, None)
                 continue
             with self._arrived:
-                self._batcher.observe(prepared.key, len(prepared.jobs), time.monotonic() - started)
-                self._judged += len(prepared.jobs)
-            self._recorder.put(partial(self._verdicts, prepared, judgement, time.time_ns()))
-
-    def _verdicts(self, prepared: _Prepared, judgement: Judgement, now: int) -> list[Judged]:
-        """Runs in the recorder's thread: the detector goes on with the next batch meanwhile."""
-        name = self._config.name
-        return [
-            Judged(
-                job,
-                judge(job, score=float(score), anomaly_map=heat, standard=standard, worker=name, wall_ns=now),
-                heat,
-            )
-            for (job, standard), score, heat in zip(prepared.jobs, judgement.scores, judgement.maps, strict=True)
-        ]
+                self._batcher.observe(prepared.model, len(judgement), time.monotonic() - started)
+                self._judged += len(judgement)
+            self._conclude(prepared.model, prepared.ticket, prepared.frames, judgement)
 
     # any thread
+
+    def _conclude(self, model: str, ticket: int, frames: list[Inspection], judgement: Judgement | None) -> None:
+        """Verdicts are made in the recorder's thread: the detector goes on with the next batch meanwhile."""
+        conclude = partial(self._inspector.conclude, frames, judgement, time.time_ns())
+        self._turns[model].give(ticket, conclude)
 
     def _acknowledge(self, recorded: Recorded) -> None:
         self._link.acknowledge(recorded)
@@ -263,3 +280,6 @@ class Worker:
             if self._lanes.longest() > STUCK_S:
                 log.critical("detector hangs: worker ends itself", worker=self._name, seconds=STUCK_S)
                 os._exit(70)  # a hung device cannot be joined; the supervisor starts a fresh process
+            if not self._recorder.alive and not self._draining:
+                log.critical("recorder failed: worker ends itself", worker=self._name)
+                os._exit(70)

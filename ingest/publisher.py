@@ -7,6 +7,7 @@ what a dead worker held.)
 
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,7 @@ class Publisher:
         self._links = [
             WorkerLink(self._context, endpoint=endpoint, line=line, view=view, keys=keys) for endpoint in endpoints
         ]
+        self._pinned: WorkerLink | None = None
         self._lock = threading.Condition()
         self._wake = WakePipe()
         self._next_seq = 0
@@ -185,10 +187,21 @@ class Publisher:
                 return
 
     def _freest(self) -> WorkerLink | None:
-        """The worker with the most unused credits."""
-        free = [(link.credits - self._ledger.in_flight(link.worker), link) for link in self._links if link.worker]
+        """The worker with the most unused credits; of a line that is pinned, the one it stays with."""
+        free = [
+            (link.credits - self._ledger.in_flight(link.worker), link) for link in self._candidates() if link.worker
+        ]
         room, link = max(free, key=lambda pair: pair[0], default=(0, None))
         return link if room > 0 else None
+
+    def _candidates(self) -> list[WorkerLink]:
+        live = [link for link in self._links if link.worker is not None]
+        if not any(link.pinned for link in live):
+            return live
+        if self._pinned not in live:
+            # By its name, so that lines spread over the workers.
+            self._pinned = max(live, key=lambda link: zlib.crc32(f"{self._line} {link.endpoint}".encode()))
+        return [self._pinned]
 
     def _send_frame(self, link: WorkerLink, frame: Frame) -> bool:
         if link.mismatch:

@@ -105,6 +105,8 @@ class Grant(_Header):
     """How many frames of this line may be unacknowledged at once."""
     preprocessing: Preprocessing | None = None
     """What the line's model wants to see; None while it has no model (frames are then settled as `unknown`)."""
+    pinned: bool = False
+    """All frames of the line go to one worker while it lives, because the model looks at several in a row."""
 
 
 class Ack(_Header):

@@ -44,6 +44,7 @@ class WorkerLink:
         worker: name of the worker's present start; None while it is not heard of.
         credits: frames it may hold at once.
         preprocessing: what it wants to see; None while it has no model.
+        pinned: the line stays with one worker while that lives.
         mismatch: its model looks at another region than this line.
         heard: monotonic seconds of its last message.
     """
@@ -55,6 +56,7 @@ class WorkerLink:
         self.worker: str | None = None
         self.credits = 0
         self.preprocessing: Preprocessing | None = None
+        self.pinned = False
         self.mismatch = False
         self.heard = float("-inf")
         self._line, self._view = line, view
@@ -94,6 +96,7 @@ class WorkerLink:
     def accept(self, grant: wire.Grant) -> None:
         """Take over what the worker allows and wants."""
         self.worker, self.credits, self.preprocessing = grant.worker, grant.credits, None
+        self.pinned = grant.pinned
         mismatch = False
         if grant.preprocessing is not None:
             try:

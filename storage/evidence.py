@@ -6,7 +6,8 @@
         <line>/<YYYY-MM-DD>/<run>-<seq>/    a day in UTC
             frame.jpg       what the camera saw; at full resolution once capture has sent it
             heat.jpg        frame and heat map, see `storage.heatmap`
-            map.npz         `map` [h, w] float32 and `threshold`
+            map.npz         `map` [h, w] float32 and the `threshold` of its values, both on the scale that all models'
+                            maps share (those of a model calibrated by an older version: in its own units)
         latest/<line>.jpg   the last picture of each line
 
 A folder appears as a whole. Unlike verdicts, pictures are not synced to the disk: a power failure may cost the last
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from storage.config import RetentionConfig
 from storage.durable import FULL, on_disk
 from storage.errors import StorageError, StorageFull
-from storage.heatmap import draw
+from storage.heatmap import Box, draw
 from storage.shelf import Shelf, folder_bytes
 
 FRAME, HEAT, MAP = "frame.jpg", "heat.jpg", "map.npz"
@@ -85,6 +86,7 @@ class EvidenceStore:
         anomaly_map: NDArray[np.float32] | None,
         threshold: float | None,
         captured_ns: int,
+        box: Box | None = None,
     ) -> str:
         """Keep the pictures of one frame; a frame that has some keeps them.
 
@@ -94,8 +96,9 @@ class EvidenceStore:
             seq: its number.
             frame: `[H, W, 3]` uint8 RGB, as the detector saw it.
             anomaly_map: `[h, w]` float32, higher = more anomalous; None: it was not judged.
-            threshold: score above which a frame is rejected, if there is one.
+            threshold: value of the map above which a pixel counts as anomalous, if there is one.
             captured_ns: wall clock of capture, nanoseconds since the epoch.
+            box: the largest region above it, to be marked.
 
         Returns:
             Its folder, relative to the store.
@@ -105,7 +108,7 @@ class EvidenceStore:
             StorageError: a name is none, or the disk refuses.
         """
         folder = _folder(line, run, seq, captured_ns)
-        files = _encode(frame, anomaly_map, threshold)
+        files = _encode(frame, anomaly_map, threshold, box)
         size = sum(map(len, files.values()))
         with self._lock, on_disk(self.root / folder):
             if (self.root / folder).is_dir():
@@ -256,11 +259,11 @@ def _checked(name: str, pattern: re.Pattern[str], what: str) -> str:
 
 
 def _encode(
-    frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32] | None, threshold: float | None
+    frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32] | None, threshold: float | None, box: Box | None
 ) -> dict[str, bytes]:
     files = {FRAME: _jpeg(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))}
     if anomaly_map is not None and anomaly_map.size > 1:  # a detector without pixel maps gives one value
-        files[HEAT] = _jpeg(draw(frame, anomaly_map, threshold))
+        files[HEAT] = _jpeg(draw(frame, anomaly_map, threshold, box=box))
         arrays = io.BytesIO()
         # Not compressed: float noise shrinks by a seventh only, for most of the time a picture costs.
         np.savez(arrays, map=anomaly_map, threshold=np.float64("nan" if threshold is None else threshold))

@@ -21,18 +21,26 @@ _OPAQUE = 0.7
 _DIM = 0.8
 _SCALE_WIDTH = 18
 _GAP = 6
+_MARGIN, _ARM = 5, 14  # pixels: how far outside its box a region is marked, and how long the marks are
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _INK = (235, 235, 235)
 _PAPER = (24, 24, 24)
 
 
-def draw(frame: Picture, anomaly_map: NDArray[np.float32], threshold: float | None) -> Picture:
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 as shares of the picture."""
+
+
+def draw(
+    frame: Picture, anomaly_map: NDArray[np.float32], threshold: float | None, *, box: Box | None = None
+) -> Picture:
     """Draw frame and heat map beside each other, or below each other when the frame is wide.
 
     Args:
         frame: `[H, W, 3]` uint8 RGB.
         anomaly_map: `[h, w]` float32, higher = more anomalous, covering the same view; what is not finite glows.
-        threshold: score above which the frame is rejected; its contour is drawn. None: colours span the map.
+        threshold: value above which a pixel counts as anomalous; its contour is drawn. None: colours span the map.
+        box: what is marked in both pictures: the largest region.
 
     Returns:
         `[H', W', 3]` uint8 BGR, as OpenCV writes it.
@@ -44,6 +52,9 @@ def draw(frame: Picture, anomaly_map: NDArray[np.float32], threshold: float | No
     glowing = _blend(picture, share)
     if threshold is not None:
         _outline(glowing, share)
+    if box is not None:
+        for marked in (picture, glowing):
+            _corners(marked, box)
     wide = width > 1.6 * height
     gap = np.full((_GAP, width, 3) if wide else (height, _GAP, 3), _PAPER, np.uint8)
     pair = np.concatenate([picture, gap, glowing], axis=0 if wide else 1)
@@ -92,6 +103,21 @@ def _outline(picture: Picture, share: NDArray[np.float32]) -> None:
     around = cv2.dilate(above, _CROSS)
     picture[around > above] = _INK
     picture[cv2.dilate(around, _CROSS) > around] = _PAPER
+
+
+def _corners(picture: Picture, box: Box) -> None:
+    """Mark a box by its corners, a little outside: what is in it stays to be seen."""
+    height, width = picture.shape[:2]
+    x0, x1 = (int(np.clip(round(x * width) + d, 1, width - 2)) for x, d in ((box[0], -_MARGIN), (box[2], _MARGIN)))
+    y0, y1 = (int(np.clip(round(y * height) + d, 1, height - 2)) for y, d in ((box[1], -_MARGIN), (box[3], _MARGIN)))
+    arm_x, arm_y = (min(_ARM, (end - start) // 3) for start, end in ((x0, x1), (y0, y1)))
+    corners = [
+        np.array([[x + dx, y], [x, y], [x, y + dy]], np.int32)
+        for x, dx in ((x0, arm_x), (x1, -arm_x))
+        for y, dy in ((y0, arm_y), (y1, -arm_y))
+    ]
+    cv2.polylines(picture, corners, isClosed=False, color=_PAPER, thickness=3)
+    cv2.polylines(picture, corners, isClosed=False, color=_INK, thickness=1)
 
 
 def _scale(height: int, *, marked: bool) -> Picture:

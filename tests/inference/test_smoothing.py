@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from scipy.signal import lfilter
 
-from inference.smoothing import Smoother
+from inference.smoothing import LineSmoother, Smoother
+from ingest.wire import FrameHeader
 
 VALUES = st.floats(-1e3, 1e3, width=32)
 
@@ -80,3 +81,46 @@ def test_whatever_a_frame_holds_the_next_ones_are_judged(anomaly_map, score, pix
 def test_a_span_of_no_frames_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         Smoother(0)
+
+
+def header(seq, *, run=0, seconds=None):
+    mono_ns = round((0.04 * seq if seconds is None else seconds) * 1e9)
+    return FrameHeader(line="a", run=f"{run:016x}", seq=seq, wall_ns=1, mono_ns=mono_ns, shape=(2, 2, 3))
+
+
+def scores(smoother, *frames):
+    return [smoother.add(frame, np.full((2, 2), value, np.float32), 0.0)[1] for frame, value in frames]
+
+
+def test_frames_of_a_run_belong_together_and_those_that_are_missing_change_nothing():
+    assert scores(LineSmoother(3, frame_s=0.04), (header(0), 0.0), (header(1), 2.0), (header(7), 3.0)) == [0, 1, 2]
+
+
+def test_it_begins_anew_with_a_run_and_after_a_while():
+    smoother = LineSmoother(3, frame_s=0.04)
+    assert scores(smoother, (header(0), 0.0), (header(0, run=1), 2.0), (header(1, run=1, seconds=1.5), 4.0)) == [
+        0,
+        2,
+        4,
+    ]
+
+
+def test_a_while_is_as_long_as_the_average_of_a_slow_camera():
+    smoother = LineSmoother(3, frame_s=2.0)
+    frames = [(header(0, seconds=0), 0.0), (header(1, seconds=6), 2.0), (header(2, seconds=12.1), 4.0)]
+    assert scores(smoother, *frames) == [0, 1, 4]
+
+
+def test_it_begins_anew_when_the_camera_was_unfit_but_not_when_that_is_told_late():
+    smoother = LineSmoother(3, frame_s=0.04)
+    assert scores(smoother, (header(0), 0.0), (header(2), 2.0)) == [0, 1]
+    smoother.interrupt(header(1))
+    assert scores(smoother, (header(3), 3.0)) == [2]
+    smoother.interrupt(header(4))
+    assert scores(smoother, (header(5), 8.0)) == [8]
+
+
+def test_a_frame_that_was_overtaken_is_scored_and_leaves_no_trace():
+    smoother = LineSmoother(3, frame_s=0.04)
+    assert scores(smoother, (header(0, run=1), 0.0), (header(5, run=1), 2.0), (header(3, run=1), 9.0)) == [0, 1, 5]
+    assert scores(smoother, (header(99), 7.0), (header(6, run=1), 3.0)) == [7, 2]

@@ -14,6 +14,7 @@ import pytest
 
 from inference import serving, worker
 from inference.config import JudgeConfig, WorkerConfig
+from inference.false_alarms import parse_false_alarms
 from ingest import service
 from ingest.config import CaptureConfig
 from ingest.journal import leftovers
@@ -44,7 +45,7 @@ def working(site, *, model="plate", endpoint=None, max_batch=4, **config):
     stop = threading.Event()
     arguments = {
         "endpoint": endpoint,
-        "lines": [JudgeConfig(line="cam", model=model, false_alarm_rate=0.1)],
+        "lines": [JudgeConfig(line="cam", model=model, false_alarms=parse_false_alarms("10%"))],
         "storage": site,
         "keys": site.data / "keys",
         "stop": stop,
