@@ -44,7 +44,7 @@ def chart(line: LineReport, clock: Clock, *, name: str) -> Markup:
     parts = [_hatch(name), *_axes(clock, most, x)]
     for start_ns, counts in bins.items():
         left, right = x(start_ns), x(start_ns + width_ns)
-        parts += _bar(left, max(right - left - 0.4, 0.6), counts, most, name)
+        parts += _bar(left, max(right - left, 0.6), counts, most, name)
     parts += _marks(line, x, begin_ns, end_ns)
     seconds = width_ns / NS
     per = f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
@@ -79,7 +79,8 @@ def _bar(left: float, width: float, counts: Counts, most: int, name: str) -> Ite
         if count:
             height = max(count / most * room, _THINNEST)
             foot -= height
-            yield f'<rect x="{left:.1f}" y="{foot:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{fill}"/>'
+            where = f'x="{left:.1f}" y="{foot:.1f}" width="{width:.1f}" height="{height:.1f}"'
+            yield f'<rect {where} fill="{fill}" shape-rendering="crispEdges"/>'
 
 
 def _marks(line: LineReport, x: Callable[[int], float], begin_ns: int, end_ns: int) -> Iterator[str]:

@@ -14,23 +14,26 @@ from storage.shifts import Shifts
 _CHALLENGES = 100_000
 
 
-def gather(history: History, *, site: str, lines: Sequence[str] | None, period: Period, made_ns: int) -> Report:
+def gather(
+    history: History, *, site: str, lines: Sequence[str], period: Period, made_ns: int, others: bool = False
+) -> Report:
     """Read all that a report says.
 
     Args:
         history: what happened.
         site: name of the place, for people.
-        lines: which; None: all that have left a trace in the period.
+        lines: which.
         period: which stretch of time.
         made_ns: wall clock, nanoseconds since the epoch.
+        others: also lines not named that have left a trace in the period: they were watched then.
 
     Raises:
         StoreUnavailable: the database is away.
     """
     shifts = Shifts(history)
-    if lines is None:
-        lines = shifts.lines(since_ns=period.begin_ns, until_ns=period.end_ns)
-    return Report(site, period, [_line(history, shifts, line, period) for line in lines], made_ns)
+    traces = shifts.lines(since_ns=period.begin_ns, until_ns=period.end_ns) if others else []
+    names = dict.fromkeys([*lines, *traces])
+    return Report(site, period, [_line(history, shifts, line, period) for line in names], made_ns)
 
 
 def _line(history: History, shifts: Shifts, line: str, period: Period) -> LineReport:

@@ -74,14 +74,52 @@ def period(begin_ns: int, end_ns: int, *, now_ns: int, is_shift: bool = False) -
         ValueError: it ends before it begins, or has not begun.
     """
     begin_ns -= begin_ns % MINUTE_NS
-    end_ns += -end_ns % MINUTE_NS
-    if begin_ns >= end_ns:
-        raise ValueError("it ends before it begins: give --since a time before --until")
+    last_ns = end_ns + -end_ns % MINUTE_NS
+    if begin_ns >= last_ns:
+        raise ValueError("it ends before it begins: give `since` a time before `until`")
     if begin_ns >= now_ns:
-        raise ValueError("it has not begun: give --since a time in the past")
-    if end_ns > now_ns:
-        return Period(begin_ns, now_ns, end_ns, is_shift)
-    return Period(begin_ns, end_ns, None, is_shift)
+        raise ValueError("it has not begun: give `since` a time in the past")
+    return Period(begin_ns, min(last_ns, now_ns), last_ns if end_ns > now_ns else None, is_shift)
+
+
+def choose(
+    shift: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    now_ns: int,
+    shifts: Sequence[time],
+    zone: tzinfo | None = None,
+) -> Period:
+    """Read what a person asks for.
+
+    Args:
+        shift: `last`, `current` or `3-ago`; None: the last one, if no time is given.
+        since: instead of a shift, a time as `read_time` reads it.
+        until: the same; None: now.
+        now_ns: as for `shift_ago`, like the rest.
+        shifts: as above.
+        zone: as above.
+
+    Raises:
+        ValueError: what is wrong, in one line.
+    """
+    if since is None:
+        if until is not None:
+            raise ValueError("`until` says only when to end: give `since` too")
+        return shift_ago(_back(shift or "last"), now_ns=now_ns, shifts=shifts, zone=zone)
+    if shift is not None:
+        raise ValueError("`shift` and `since` are two ways to say when: give one of them")
+    end_ns = now_ns if until is None else read_time(until, now_ns=now_ns, zone=zone)
+    return period(read_time(since, now_ns=now_ns, zone=zone), end_ns, now_ns=now_ns)
+
+
+def _back(shift: str) -> int:
+    named = {"current": 0, "last": 1}
+    match = re.fullmatch(r"(\d{1,6})-ago", shift)
+    if shift not in named and match is None:
+        raise ValueError(f"shift {shift!r}: write last, current, or 3-ago")
+    return named[shift] if match is None else int(match[1])
 
 
 def cut(whole: Period, *, shifts: Sequence[time], zone: tzinfo | None = None) -> list[Period]:

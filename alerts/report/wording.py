@@ -66,7 +66,9 @@ class Clock:
     def zone_name(self) -> str:
         """`CET (UTC+01:00)`; both where the clock was changed in between."""
         ends = (at(ns, self.zone) for ns in (self.period.begin_ns, self.period.end_ns))
-        names = dict.fromkeys(f"{end.tzname()} (UTC{end.isoformat()[-6:]})" for end in ends)
+        names = dict.fromkeys(
+            "UTC" if end.tzname() == "UTC" else f"{end.tzname()} (UTC{end.isoformat()[-6:]})" for end in ends
+        )
         key = getattr(self.zone, "key", None)
         text = ", then ".join(names)
         return text if key is None or key == at(self.period.begin_ns, self.zone).tzname() else f"{key}, {text}"

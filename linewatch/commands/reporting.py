@@ -59,11 +59,11 @@ def report(
 
     history = History.open(loaded.storage)
     try:
-        names = line or _lines(loaded, history, period)
-        made = gather(history, site=loaded.site, lines=names, period=period, made_ns=now_ns)
+        names = line or [entry.id for entry in loaded.lines]
+        made = gather(history, site=loaded.site, lines=names, others=not line, period=period, made_ns=now_ns)
         files: dict[Path, str] = {}
         if csv is not None:
-            files |= _sheets(csv, loaded, made, history, names)
+            files |= _sheets(csv, loaded, made, history)
     finally:
         history.close()
     if as_json is not None:
@@ -80,36 +80,12 @@ def report(
 
 
 def _period(config: Config, shift: str | None, since: str | None, until: str | None, now_ns: int) -> "Period":
-    from alerts.report.period import period, read_time, shift_ago  # noqa: PLC0415 - parts of a report
+    from alerts.report.period import choose  # noqa: PLC0415 - only for a report
 
-    if shift is not None and (since is not None or until is not None):
-        raise ConfigError("--shift and --since are two ways to say when: give one of them")
-    if until is not None and since is None:
-        raise ConfigError("--until says only when to end: give --since too")
     try:
-        if since is not None:
-            end_ns = now_ns if until is None else read_time(until, now_ns=now_ns)
-            return period(read_time(since, now_ns=now_ns), end_ns, now_ns=now_ns)
-        return shift_ago(_back(shift or "last"), now_ns=now_ns, shifts=config.shifts)
+        return choose(shift, since, until, now_ns=now_ns, shifts=config.shifts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def _back(shift: str) -> int:
-    named = {"current": 0, "last": 1}
-    match = re.fullmatch(r"(\d{1,6})-ago", shift)
-    if shift not in named and match is None:
-        raise ConfigError(f"--shift {shift!r}: write last, current, or 3-ago")
-    return named[shift] if match is None else int(match[1])
-
-
-def _lines(config: Config, history: "History", period: "Period") -> list[str]:
-    """Those of the configuration, and those that were in it then."""
-    from storage.shifts import Shifts  # noqa: PLC0415 - brings SQLAlchemy
-
-    known = [line.id for line in config.lines]
-    traces = Shifts(history).lines(since_ns=period.begin_ns, until_ns=period.end_ns)
-    return [*known, *(name for name in traces if name not in known)]
 
 
 def _page(made: "Report", config: Config, count: int) -> str:
@@ -120,18 +96,19 @@ def _page(made: "Report", config: Config, count: int) -> str:
     return render(made, pictures=inlined(read, count=count), count=count)
 
 
-def _sheets(file: Path, config: Config, made: "Report", history: "History", names: list[str]) -> dict[Path, str]:
+def _sheets(file: Path, config: Config, made: "Report", history: "History") -> dict[Path, str]:
     from alerts.report.gather import gather  # noqa: PLC0415 - brings SQLAlchemy
-    from alerts.report.period import cut  # noqa: PLC0415 - parts of a report
+    from alerts.report.period import cut  # noqa: PLC0415 - only for a report
     from alerts.report.spreadsheet import events_csv, lines_csv  # noqa: PLC0415 - only when asked
 
     pieces = [made.period] if made.period.is_shift else cut(made.period, shifts=config.shifts)
+    names = [line.line for line in made.lines]
     reports = [gather(history, site=made.site, lines=names, period=piece, made_ns=made.made_ns) for piece in pieces]
     return {file: lines_csv(reports), file.with_name(f"{file.stem}-events{file.suffix}"): events_csv(made)}
 
 
 def _name(site: str, period: "Period") -> str:
-    from alerts.report.period import at  # noqa: PLC0415 - parts of a report
+    from alerts.report.period import at  # noqa: PLC0415 - only for a report
 
     place = re.sub(r"[^A-Za-z0-9]+", "-", site).strip("-") or "linewatch"
     return f"shift-{place}-{at(period.begin_ns, None):%Y-%m-%d-%H%M}.html"
@@ -145,8 +122,8 @@ def _write(file: Path, text: str) -> None:
 
 
 def _summary(made: "Report", clock: "Clock") -> None:
-    from alerts.report import wording  # noqa: PLC0415 - parts of a report
-    from alerts.report.figures import figures  # noqa: PLC0415 - parts of a report
+    from alerts.report import wording  # noqa: PLC0415 - only for a report
+    from alerts.report.figures import figures  # noqa: PLC0415 - only for a report
 
     so_far = " (so far)" if made.period.planned_ns is not None else ""
     typer.echo(f"{made.site}: {clock.stretch}{so_far}, {clock.zone_name}")
