@@ -1,8 +1,8 @@
 """Golden samples shown to one model: a detector that no longer sees what it must see is found out.
 
 A sample takes the way of a frame: prepared with the line's region and mask, judged by the engine in service, held to
-the line's threshold. What cannot be read or judged is `unknown`, and that is missed. Samples are single pictures: what
-smooths or counts over time has no part in it.
+the line's threshold. What cannot be read or judged is `unknown`, and that is missed. Samples are single pictures: each
+counts as the first frame of a stretch, whose map is its own average, and whether the camera was fit is not asked.
 """
 
 import time
@@ -16,6 +16,7 @@ from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.job import Job
 from inference.judge import Standard, judge
+from inference.smoothing import Map, Smoother
 from ingest.errors import IngestError
 from ingest.pictures import decode_picture
 from ingest.preprocess import RGB, Preprocessing, prepare
@@ -115,21 +116,23 @@ class _Examination:
             log.exception("detector failed", model=engine.ref, golden_samples=len(pictures))
             return ["detector failed"] * len(pictures)
         return [
-            judge(
-                Job(peer=b"", header=self._header(picture), pixels=picture, deadline=None),
-                score=float(score),
-                anomaly_map=heat,
-                standard=standard,
-                worker=self.worker,
-                wall_ns=self.clock(),
-            )
+            self._hold(standard, picture, float(score), heat)
             for picture, score, heat in zip(pictures, judgement.scores, judgement.maps, strict=True)
         ]
 
-    def _header(self, picture: RGB) -> FrameHeader:
+    def _hold(self, standard: Standard, picture: RGB, score: float, heat: Map) -> Verdict:
+        """Hold one picture against the line's standard, as the first frame of a stretch is."""
         height, width = picture.shape[:2]
-        return FrameHeader(
-            line=self.line.line, run=_RUN, seq=0, wall_ns=self.clock(), mono_ns=0, shape=(height, width, 3)
+        now_ns = self.clock()
+        header = FrameHeader(line=self.line.line, run=_RUN, seq=0, wall_ns=now_ns, mono_ns=0, shape=(height, width, 3))
+        heat, score = Smoother(standard.calibration.smoothing).add(heat, score)
+        return judge(
+            Job(peer=b"", header=header, pixels=picture, deadline=None),
+            score=score,
+            anomaly_map=heat,
+            standard=standard,
+            worker=self.worker,
+            wall_ns=now_ns,
         )
 
 
