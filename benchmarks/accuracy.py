@@ -18,12 +18,13 @@ import structlog
 from inference.calibration import Calibration
 from inference.detectors.trained import Training
 from inference.errors import InferenceError
+from inference.false_alarms import parse_false_alarms
 from inference.training.evaluate import evaluate
 from inference.training.fit import fit_model, recipe
 from ingest.preprocess import Preprocessing
 
 SETS = ("magnetic_tile", "kolektorsdd", "battery_weld", "dobot_cubes")
-ASKED = 0.05
+ASKED = parse_false_alarms("5%")
 
 
 def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
@@ -43,9 +44,9 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
         started = time.monotonic()
         bundle = fit_model(made, str(data), Path(folder) / name)
         seconds = time.monotonic() - started
-        found = evaluate(bundle, data, rate=ASKED, device=options.device).summary
+        found = evaluate(bundle, data, asked=ASKED, device=options.device).summary
         calibration = Calibration.model_validate(bundle.calibration())
-    limit = calibration.threshold(ASKED)
+    limit = calibration.limit(ASKED)
     about = {"seed": seed, "fit_seconds": seconds, "method": calibration.method, "n_calibration": limit.n_good}
     return about | {"extrapolated": limit.extrapolated} | found.model_dump(mode="json")
 

@@ -32,7 +32,7 @@ from inference.blocks import block_length, block_maxima
 from inference.false_alarms import FalseAlarms
 from inference.mapscale import MapScale
 from inference.scene import Scene
-from inference.tails import LEAST, LEAST_P, WIDEST, Tail, fit_tail
+from inference.tails import LEAST, LEAST_P, MANY, Tail, fit_tail
 from inference.threshold import Threshold, highest_rank, scores_needed
 from storage.records import Basis
 
@@ -221,8 +221,9 @@ class Calibration(BaseModel):
     def _refusal(self) -> str | None:
         """Why the tail cannot be trusted; None: it can."""
         if self.tail is None:
-            where = f"the highest {WIDEST:.0%} of {len(self.scores)} good scores are fewer"
-            return f"{where} than the {LEAST} exceedances that an estimate takes, or have ties"
+            if len(self.scores) < MANY:
+                return f"an estimate from the tail takes {MANY} good scores, there are {len(self.scores)}"
+            return f"many good scores are equal: fewer than {LEAST} stand out from the others, so they have no tail"
         if not self.tail.fits:
             which = f"Anderson-Darling p = {self.tail.p_value:.3g}, below {LEAST_P:g}"
             return f"the highest good scores follow no generalised Pareto law ({which}), so an estimate would mislead"

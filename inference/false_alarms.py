@@ -47,8 +47,13 @@ class FalseAlarms(BaseModel):
             )
         share = self.per_s * unit_s
         if not 0 < share < 1:
-            raise ValueError(f"false alarms {self.text!r} is {share:g} of good frames: it must lie between 0 and 1")
+            each = f"{share:.3g} in each unit of {unit_s:.3g} s"
+            raise ValueError(f"false alarms {self.text!r} is {each}: it must lie between 0 and 1, ask for fewer")
         return share
+
+
+USUAL = FalseAlarms(text="5%", share=0.05)
+"""What is asked where nobody says anything else."""
 
 
 def parse_false_alarms(text: str) -> FalseAlarms:

@@ -68,14 +68,18 @@ class Threshold(BaseModel):
             said["refused"] = self.reason
         if self.missing:
             said["to promise it"] = f"{self._good(self.missing, more=True)} would do"
-            if self.treatment == "refused" and self.n_good < MANY:
+            if self.treatment == "refused" and 0 < MANY - self.n_good < self.missing:
                 said["to estimate it"] = f"{self._good(MANY - self.n_good, more=True)} may be enough"
         return said
 
     def statement(self) -> str:
         """Say the same in one line."""
         said = self.lines()
-        lines = [f"threshold {said.pop('threshold')}", f"asked {said.pop('asked')}", f"promised {said.pop('guaranteed')}"]
+        lines = [
+            f"threshold {said.pop('threshold')}",
+            f"asked {said.pop('asked')}",
+            f"promised {said.pop('guaranteed')}",
+        ]
         return "; ".join([*lines, *(f"{name}: {line}" for name, line in said.items())])
 
     def _often(self, share: float) -> str:

@@ -9,6 +9,7 @@ from alerts.errors import AlertError
 from alerts.sinks import open_sink
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
+from inference.threshold import span
 from ingest.errors import IngestError
 from ingest.frame import Picture
 from ingest.preprocess import Preprocessing
@@ -24,6 +25,8 @@ from storage.unavailable import mapped
 
 CAMERA_S = 15.0
 """How long a camera may take to deliver its first picture."""
+FASTER = 1.5
+"""Times as many frames a second as were calibrated on are worth a remark."""
 
 
 def examine(config: Config, *, cameras: bool = True) -> Iterator[Finding]:
@@ -124,12 +127,30 @@ def _model(registry: Registry, line: LineConfig, judge: JudgeConfig) -> Iterator
         mend = f"linewatch calibrate {bundle.path.parent.parent / bundle.ref} --data DIR"
         yield bad(subject, "is not calibrated, so it has no threshold", mend)
         return
-    threshold = Calibration.model_validate(calibration).limit(judge.false_alarms, fps=judge.fps)
-    if threshold.extrapolated:
-        mend = f"calibrate with {threshold.n_needed} good images, or accept more than `{line.false_alarms}`"
-        yield note(subject, threshold.statement(), mend)
+    yield from _promise(subject, Calibration.model_validate(calibration), line, judge)
+
+
+def _promise(subject: str, calibration: Calibration, line: LineConfig, judge: JudgeConfig) -> Iterator[Finding]:
+    """What the line's threshold is worth, and whether the model was calibrated for the way the line judges."""
+    try:
+        limit = calibration.limit(judge.false_alarms, fps=judge.fps, slack=judge.slack)
+    except ValueError as error:
+        yield bad(subject, str(error), f"set `fps:` or another `false_alarms:` for line {line.id}")
+        return
+    if limit.extrapolated:
+        needed = f"{limit.n_needed} good {limit.unit}s"
+        if limit.unit == "block" and limit.unit_s is not None:
+            needed = f"{span(limit.n_needed * limit.unit_s)} of good video"
+        yield note(subject, limit.statement(), f"calibrate with {needed}, or accept more than `{line.false_alarms}`")
     else:
-        yield good(subject, threshold.statement())
+        yield good(subject, limit.statement())
+    if judge.slack is not None and calibration.sequence is None:
+        mend = "calibrate it on a video of the line, or leave out `alert.cusum`"
+        yield note(subject, "was calibrated on images: evidence does not add up without an order of time", mend)
+    if judge.fps is not None and calibration.frame_s is not None and judge.fps * calibration.frame_s > FASTER:
+        calibrated_at = f"was calibrated at {1 / calibration.frame_s:.3g} frames a second, the line has {judge.fps:g}"
+        mend = "calibrate it on a video of as many (--every), or slow the line down"
+        yield note(subject, f"{calibrated_at}: more frames a block, more false alarms", mend)
 
 
 def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from ingest.frame import Picture
 from ingest.pictures import PICTURE_SUFFIXES, read_picture
 from ingest.preprocess import RGB, Preprocessing, prepare
 from ingest.sources import open_source
+from ingest.sources.base import Source
 
 Mask = NDArray[np.bool_]
 _MASK_SUFFIX = "_mask"
@@ -38,12 +39,14 @@ class GoodImages:
         calibration: good images set apart for calibration, or None.
         video: neighbours in `train` are neighbours in time, hence near-duplicates.
         fingerprint: sha256 over the names and contents of `train`.
+        frame_s: of a video, seconds from one image to the next; None where its rate is not known.
     """
 
     train: Images
     calibration: Images | None
     video: bool
     fingerprint: str
+    frame_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,9 @@ class TestImage:
         return self.kind == "good"
 
 
-def good_images(data: str, preprocessing: Preprocessing, *, every: int = 1, limit: int = 2000) -> GoodImages:
+def good_images(
+    data: str, preprocessing: Preprocessing, *, every: int = 1, limit: int = 2000, fps: float | None = None
+) -> GoodImages:
     """Find the good images of a folder (MVTec AD's layout, or flat), a video, or any other source.
 
     Args:
@@ -68,6 +73,7 @@ def good_images(data: str, preprocessing: Preprocessing, *, every: int = 1, limi
         preprocessing: applied to each.
         every: of a source, keep each `every`-th frame.
         limit: of a source, keep at most so many.
+        fps: of a source, its frames a second; None: as the source says.
 
     Raises:
         DataError: there are fewer than two, too many cannot be read, or the source cannot be opened.
@@ -75,7 +81,7 @@ def good_images(data: str, preprocessing: Preprocessing, *, every: int = 1, limi
     """
     root = Path(data)
     if not root.is_dir():
-        return _good_frames(data, preprocessing, every=every, limit=limit)
+        return _good_frames(data, preprocessing, every=every, limit=limit, fps=fps)
     train = root / "train" / "good"
     if not train.is_dir():
         if (root / "train").is_dir() or (root / "test").is_dir():
@@ -210,20 +216,37 @@ class TestSet:
                 raise DataError(f"test image {image.path} cannot be used: {exc}") from exc
 
 
-def _good_frames(data: str, preprocessing: Preprocessing, *, every: int, limit: int) -> GoodImages:
+def frame_rate(data: str) -> float | None:
+    """Frames a second of a video or another source of frames, as far as it knows; None for a folder of images.
+
+    Raises:
+        DataError: it is no source, or cannot be opened.
+    """
+    if Path(data).is_dir():
+        return None
+    with closing(_opened(data)) as source:
+        return source.fps
+
+
+def _opened(data: str) -> Source:
     path = Path(data)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise DataError(f"{data} is one image: name a folder of at least two good images, better fifty")
     try:
         # A video file is read as fast as it decodes, not at the pace it was filmed at.
-        opened = open_source(f"{data}?rate=max" if path.is_file() else data)
+        return open_source(f"{data}?rate=max" if path.is_file() else data)
     except SourceError as exc:
         raise DataError(f"no good images: {exc}") from exc
-    with closing(opened) as source:
+
+
+def _good_frames(data: str, preprocessing: Preprocessing, *, every: int, limit: int, fps: float | None) -> GoodImages:
+    with closing(_opened(data)) as source:
+        rate = fps or source.fps
         images, content = SpooledImages.spool(source, data, preprocessing, every=every, limit=limit)
     if len(images) < 2:
         raise DataError(f"{data} gave {len(images)} good images: a model needs at least two, better fifty")
-    return GoodImages(train=images, calibration=None, video=True, fingerprint=content)
+    frame_s = None if rate is None else every / rate
+    return GoodImages(train=images, calibration=None, video=True, fingerprint=content, frame_s=frame_s)
 
 
 def at_least_two(paths: list[Path], folder: Path) -> list[Path]:

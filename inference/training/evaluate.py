@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from inference.calibration import Calibration, Threshold
+from inference.calibration import Calibration
 from inference.detectors import detector_class
 from inference.engine import Engine
 from inference.errors import EngineError
+from inference.false_alarms import USUAL, FalseAlarms
+from inference.threshold import Threshold
 from inference.training.datasets import Mask, TestSet
 from inference.training.images import ahead
 from inference.training.metrics import Curve, PixelScores, image_metrics
@@ -98,7 +100,8 @@ def evaluate(
     bundle: Bundle,
     data: Path,
     *,
-    rate: float = 0.05,
+    asked: FalseAlarms = USUAL,
+    fps: float | None = None,
     device: str = "auto",
     batch: int = 8,
     report: Report = silent,
@@ -108,7 +111,8 @@ def evaluate(
     Args:
         bundle: the model.
         data: folder with `test` and, for pixel metrics, `ground_truth`.
-        rate: false-alarm rate asked of the bundle's calibration.
+        asked: false alarms asked of the bundle's calibration.
+        fps: images judged a second, for what is asked per time.
         device: `auto`, `cpu`, `cuda`, …
         batch: images judged at once.
         report: told how far the work is.
@@ -148,7 +152,7 @@ def evaluate(
         report("evaluating", done, len(tests.images))
     by_kind = {kind: np.asarray(values) for kind, values in scores.items()}
     stored = bundle.calibration()
-    limit = None if stored is None else Calibration.model_validate(stored).threshold(rate)
+    limit = None if stored is None else Calibration.model_validate(stored).limit(asked, fps=fps)
     return Findings(
         summary=_summarise(bundle.ref, by_kind, pixels, limit, ms_per_image=1e3 * seconds / done, batch=batch),
         limit=limit,

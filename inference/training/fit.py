@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from inference.calibration import Calibration
@@ -22,10 +21,10 @@ from inference.detectors.base import Detector, Settings
 from inference.detectors.trained import TrainedDetector, Training
 from inference.engine import choose_device, save_detector
 from inference.errors import FitError
-from inference.training.calibrate import from_scores
 from inference.training.datasets import GoodImages, good_images
 from inference.training.images import Images, SpooledImages, TensorImages, groups, to_batch
 from inference.training.keeping import checkpoint_file, checkpointing
+from inference.training.observing import Observer, refuse_smoothing
 from inference.training.report import Report, silent
 from inference.weights import load_backbone_weights
 from ingest.preprocess import RGB, Preprocessing
@@ -108,15 +107,14 @@ class Recipe:
         return detector.eval()
 
     @torch.inference_mode()
-    def scores(self, detector: Detector, images: Images, what: str, report: Report) -> NDArray[np.float32]:
-        """Scores `[n]` of images, in their order."""
-        found: list[NDArray[np.float32]] = []
+    def observe(self, detector: Detector, images: Images, seen: Observer, what: str, report: Report) -> None:
+        """Let a detector judge images, in their order, for `seen` to keep what it says."""
         done = 0
         for group in groups(images, self.batch):
-            found.append(detector(to_batch(group).to(self.device)).scores.float().cpu().numpy())
+            said = detector(to_batch(group).to(self.device))
+            seen.add(group, said.scores.float().cpu().numpy(), said.maps.float().cpu().numpy())
             done += len(group)
             report(what, done, len(images))
-        return np.concatenate(found)
 
 
 def recipe(
@@ -192,6 +190,8 @@ def fit_model(
     *,
     every: int = 1,
     limit: int = 2000,
+    fps: float | None = None,
+    smoothing: int = 1,
     resume: bool = False,
     report: Report = silent,
 ) -> Bundle:
@@ -208,6 +208,8 @@ def fit_model(
         out: `MODELS/NAME`.
         every: of a source, keep each `every`-th frame.
         limit: of a source, keep at most so many frames.
+        fps: of a source, its frames a second; None: as the source says.
+        smoothing: frames over which maps are averaged before they are scored; above 1 for a source alone.
         resume: go on with an interrupted training of this model.
         report: told how far the work is.
 
@@ -221,13 +223,14 @@ def fit_model(
     registry = Registry(out.parent)
     registry.versions(out.name)  # a name that cannot be written is refused before the work, not after it
     empty = made.build()  # weights that are missing are, too
-    good = good_images(data, made.preprocessing, every=every, limit=limit)
+    good = good_images(data, made.preprocessing, every=every, limit=limit, fps=fps)
+    refuse_smoothing(smoothing, video=good.video)
     checkpoint = checkpoint_file(out, made.detector)
     trained = isinstance(empty, TrainedDetector)
     if trained:
         made = replace(made, training=replace(made.training, checkpoint=checkpoint))
     with checkpointing(checkpoint, resume=resume) if trained else nullcontext():
-        detector, calibration, calibrated_on, n_train = _learn(made, empty, good, report)
+        detector, calibration, calibrated_on, n_train = _learn(made, empty, good, smoothing, report)
         seconds = time.monotonic() - started
         log.debug("fitted", detector=made.detector, images=n_train, seconds=round(seconds, 1))
         return save_detector(
@@ -248,7 +251,7 @@ def fit_model(
 
 
 def _learn(
-    made: Recipe, empty: Detector, good: GoodImages, report: Report
+    made: Recipe, empty: Detector, good: GoodImages, smoothing: int, report: Report
 ) -> tuple[Detector, Calibration, Images, int]:
     """Fit, and score good images the scored model has not seen."""
     if good.calibration is not None:
@@ -261,8 +264,9 @@ def _learn(
     if isinstance(empty, TrainedDetector) and len(train) < empty.few:
         log.warning("few good images: the training will learn them by heart", images=len(train), advised=empty.few)
     detector = made.fit(empty, train, "fitting", report, f"{good.fingerprint} {made.settings.seed}")
-    scores = made.scores(detector, held_out, "calibrating", report)
-    return detector, from_scores(scores, video=good.video), held_out, len(train)
+    seen = Observer(video=good.video, smoothing=smoothing)
+    made.observe(detector, held_out, seen, "calibrating", report)
+    return detector, seen.calibration(frame_s=good.frame_s), held_out, len(train)
 
 
 def hold_out(made: Recipe, good: GoodImages) -> tuple[Images, Images]:
@@ -292,13 +296,13 @@ def _cross(made: Recipe, empty: Detector, images: Images, report: Report) -> Cal
     folds = np.array_split(np.arange(n), min(FOLDS, n))
     if n - len(folds[0]) < 2:
         raise FitError(f"{n} good images are too few to fit and calibrate on: add images, better fifty")
-    scores = []
+    seen = Observer()
     for number, fold in enumerate(folds, 1):
         what = f"calibrating, fold {number} of {len(folds)}"
         rest = images.select(np.setdiff1d(np.arange(n), fold).tolist())
         detector = made.fit(copy.deepcopy(empty), rest, what, report)
-        scores.append(made.scores(detector, images.select(fold.tolist()), what, report))
-    return from_scores(np.concatenate(scores), method="cross")
+        made.observe(detector, images.select(fold.tolist()), seen, what, report)
+    return seen.calibration(method="cross")
 
 
 def references(images: Images) -> dict[str, bytes]:

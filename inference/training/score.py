@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from inference.engine import Engine
 from inference.errors import DataError
+from inference.false_alarms import USUAL, FalseAlarms
 from inference.training.datasets import pictures_in
 from ingest.errors import ImageError
 from ingest.pictures import PICTURE_SUFFIXES, read_picture
@@ -46,16 +47,19 @@ def files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def score(engine: Engine, paths: Iterable[Path], *, rate: float, batch: int = 8) -> Iterator[Scored]:
+def score(
+    engine: Engine, paths: Iterable[Path], *, asked: FalseAlarms = USUAL, fps: float | None = None, batch: int = 8
+) -> Iterator[Scored]:
     """Judge files, in their order.
 
     Args:
         engine: the loaded model.
         paths: image files.
-        rate: false-alarm rate that sets the threshold.
+        asked: false alarms that are accepted.
+        fps: images judged a second, for what is asked per time.
         batch: images judged at once.
     """
-    threshold = None if engine.calibration is None else engine.calibration.threshold(rate).threshold
+    threshold = None if engine.calibration is None else engine.calibration.limit(asked, fps=fps).threshold
     remaining = iter(paths)
     while group := list(islice(remaining, batch)):
         read = [_read(path, engine.preprocessing) for path in group]

@@ -1,7 +1,7 @@
 """From a sealed bundle and more good images to the next version of the model, without the images it was fitted on."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from inference.calibration import Calibration
-from inference.detectors.base import Detector, Progress
+from inference.detectors.base import Progress
 from inference.engine import choose_device, load_detector, save_detector
 from inference.errors import DataError, EngineError
-from inference.training.calibrate import from_scores
+from inference.false_alarms import USUAL, FalseAlarms
 from inference.training.datasets import good_images
 from inference.training.fit import Recipe, hold_out, references
-from inference.training.images import Images, groups, to_batch
+from inference.training.images import groups, to_batch
+from inference.training.observing import Observer
 from inference.training.report import Report, silent
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
@@ -48,7 +49,8 @@ def update_model(
     batch: int = 8,
     every: int = 1,
     limit: int = 2000,
-    rate: float = 0.05,
+    asked: FalseAlarms = USUAL,
+    fps: float | None = None,
     report: Report = silent,
 ) -> Bundle:
     """Let a model learn from more good images, calibrate it anew, and write it as a new version that is not promoted.
@@ -64,15 +66,17 @@ def update_model(
         batch: images taken in at once.
         every: of a source, keep each `every`-th frame.
         limit: of a source, keep at most so many frames.
-        rate: share of good images the model may reject. The manifest's metrics say how many of the new images it would
+        asked: false alarms that are accepted. The manifest's metrics say how many of the new images the model would
             have rejected at that threshold before it learned from them (`rejected_before`, of `judged_before`): a
             defective one among them would be one of these.
+        fps: of a source, its frames a second; None: as the source says.
         report: told how far the work is.
 
     Raises:
         DataError: the images cannot be used, or are those the model was fitted on.
         EngineError: the detector cannot learn from more images.
         FitError: nothing can be learned from them.
+        ValueError: false alarms are asked per time, and neither the model nor `fps` says how long an image takes.
         storage.errors.StorageError: the bundle cannot be read or written.
     """
     started = time.monotonic()
@@ -82,19 +86,31 @@ def update_model(
         raise EngineError(f"{bundle.ref} is {manifest.detector}, which cannot learn on: fit it anew on all good images")
     preprocessing = Preprocessing.model_validate(manifest.preprocessing)
     made = Recipe(manifest.detector, detector.settings, preprocessing, weights=None, device=chosen, batch=batch)
-    good = good_images(data, preprocessing, every=every, limit=limit)
+    good = good_images(data, preprocessing, every=every, limit=limit, fps=fps)
     learned = [*manifest.metrics.get(_LEARNED, [manifest.data_fingerprint]), good.fingerprint]
     if good.fingerprint in learned[:-1]:
         raise DataError(f"{data} holds the very images {bundle.ref} has learned from: name images it has not seen")
     train, held_out = (good.train, good.calibration) if good.calibration is not None else hold_out(made, good)
-    before = _rejected(made, detector, bundle, [train, held_out], rate=rate, report=report)
+    stored = bundle.calibration()
+    standing = None if stored is None else Calibration.model_validate(stored)
+    smoothing = standing.smoothing if standing is not None and good.video else 1
+    before: dict[str, int] = {}
+    if standing is not None:
+        limit_before = standing.limit(asked, fps=fps).threshold
+        seen = Observer(video=good.video, smoothing=smoothing)
+        for part in (train, held_out):
+            made.observe(detector, part, seen, "judging as before", report)
+        rejected = np.count_nonzero(seen.scores > limit_before)
+        before = {"rejected_before": int(rejected), "judged_before": seen.scores.size}
     detector.update(
         (to_batch(group).to(chosen) for group in groups(train, batch)),
         half_life=half_life,
         n_train=manifest.n_train,
         progress=lambda done, _total, note="", /: report("updating", done, len(train), note),
     )
-    calibration = from_scores(made.scores(detector, held_out, "calibrating", report), video=good.video)
+    seen = Observer(video=good.video, smoothing=smoothing)
+    made.observe(detector, held_out, seen, "calibrating", report)
+    calibration = seen.calibration(frame_s=good.frame_s)
     folder = bundle.path.resolve().parent
     return save_detector(
         Registry(folder.parent),
@@ -115,14 +131,3 @@ def update_model(
             _LEARNED: learned,
         },
     )
-
-
-def _rejected(
-    made: Recipe, detector: Detector, bundle: Bundle, parts: Sequence[Images], *, rate: float, report: Report
-) -> dict[str, int]:
-    """Count what a model that has not yet learned from the images rejects of them; nothing if it has no threshold."""
-    if (stored := bundle.calibration()) is None:
-        return {}
-    limit = Calibration.model_validate(stored).threshold(rate).threshold
-    scores = np.concatenate([made.scores(detector, part, "judging as before", report) for part in parts])
-    return {"rejected_before": int(np.count_nonzero(scores > limit)), "judged_before": scores.size}

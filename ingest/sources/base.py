@@ -30,6 +30,8 @@ class Source(Protocol):
     """
 
     live: bool
+    fps: float | None
+    """Pictures a second of the scene itself, however fast they are taken; None: not known."""
 
     def grab(self) -> Grab | None:
         """Wait for the next picture; None when a source that ends has ended.

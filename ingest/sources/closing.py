@@ -16,6 +16,7 @@ class ClosableSource(ABC):
     """
 
     live: bool = True
+    fps: float | None = None
 
     def __init__(self, *, pacer: Pacer | None = None) -> None:
         self._turn = threading.Lock()

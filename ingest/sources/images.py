@@ -48,6 +48,7 @@ class ImagesSource(ClosableSource):
         self._loop = options.loop
         self._at = 0
         self.live = options.fps is not None
+        self.fps = options.fps
         super().__init__(pacer=Pacer(options.fps) if options.fps is not None else None)
 
     def _next(self) -> Grab | None:

@@ -35,6 +35,7 @@ class SyntheticSource(ClosableSource):
         self._seq = 0
         self._scene.render(0)  # paints the textures now, so that the first frame is not late
         self.live = options.live
+        self.fps = None if options.fps == "max" else options.fps
         super().__init__(pacer=Pacer(float(options.fps)) if options.live else None)
 
     def _next(self) -> Grab | None:

@@ -17,6 +17,7 @@ from ingest.sources.urls import SourceOptions, read_options
 log = structlog.get_logger()
 
 _FALLBACK_FPS = 25.0
+_HIGHEST_FPS = 1000.0  # a container that says more says nothing
 
 
 class VideoOptions(SourceOptions):
@@ -49,7 +50,8 @@ class VideoSource(ClosableSource):
         self._warned = False
         self._capture = self._open()
         fps = self._capture.number(cv2.CAP_PROP_FPS)
-        if self.live and not 0 < fps <= 1000:
+        self.fps = fps if 0 < fps <= _HIGHEST_FPS else None
+        if self.live and self.fps is None:
             log.warning("video_without_rate", file=str(path), rate=fps, played_at=_FALLBACK_FPS)
             fps = _FALLBACK_FPS
         super().__init__(pacer=Pacer(fps) if self.live else None)

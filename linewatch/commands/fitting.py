@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from linewatch import telemetry
-from linewatch.commands.promises import asked_rate, statement, stored_calibration
+from linewatch.commands.promises import read_asked, require_rate, stored_calibration, tell
 from linewatch.commands.settings import settings_of_one
 
 if TYPE_CHECKING:
@@ -19,9 +19,16 @@ app = typer.Typer()
 
 BundleRef = Annotated[str, typer.Argument(metavar="BUNDLE", help="MODELS/NAME or MODELS/NAME@3", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
-FalseAlarms = Annotated[str, typer.Option(help="How many are accepted: 5%, 1 in 1000, 10ppm, 1 per 8h (needs --fps).")]
-Fps = Annotated[float | None, typer.Option(help="Judged frames a second, for false alarms per time.", min=0.001)]
+FalseAlarms = Annotated[str, typer.Option(help="How many are accepted: 5%, 1 in 1000, 10ppm, 1 per 8h.")]
+Fps = Annotated[
+    float | None,
+    typer.Option(help="Frames a second, for false alarms per time; default: what the video says.", min=0.001),
+]
 Every = Annotated[int, typer.Option(help="Of a video or camera, take each so many-th frame.", min=1)]
+Smooth = Annotated[
+    int | None,
+    typer.Option("--smooth", metavar="N", help="Of a video, average maps over N frames before they are scored.", min=1),
+]
 Limit = Annotated[int, typer.Option(help="Of a video or camera, take at most so many frames.", min=2)]
 
 
@@ -76,6 +83,7 @@ def fit(
     limit: Limit = 2000,
     false_alarms: FalseAlarms = "5%",
     fps: Fps = None,
+    smooth: Smooth = None,
 ) -> None:
     """Learn what normal looks like from good images, and calibrate."""
     telemetry.configure("fit")
@@ -84,7 +92,7 @@ def fit(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import Registry  # noqa: PLC0415 - not needed for --help
 
-    rate = asked_rate(false_alarms, fps)
+    asked = read_asked(false_alarms)
     if detector not in DETECTORS:
         raise typer.BadParameter(f"no detector {detector!r}: choose one of {', '.join(DETECTORS)}")
     options = settings_of_one(settings or [])
@@ -104,10 +112,13 @@ def fit(
         )
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
+    require_rate(asked, data, fps)
     with progress_bar() as report, _saying_how_to_go_on(out, detector):
-        bundle = fit_model(made, data, out, every=every, limit=limit, resume=resume, report=report)
+        bundle = fit_model(
+            made, data, out, every=every, limit=limit, fps=fps, smoothing=smooth or 1, resume=resume, report=report
+        )
     typer.echo(f"{bundle.ref}: {detector} fitted on {bundle.manifest.n_train} good images")
-    typer.echo(statement(stored_calibration(bundle.calibration()), rate))
+    tell(stored_calibration(bundle.calibration()), asked, fps)
     promoted = Registry(out.parent).current(out.name)
     if promoted == bundle.manifest.version:
         typer.echo(f"next: linewatch evaluate {out} --data DIR, or linewatch score {out} PATH...")

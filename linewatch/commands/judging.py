@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linewatch import telemetry
-from linewatch.commands.fitting import BundleRef, Device, Every, FalseAlarms, Fps, Limit
-from linewatch.commands.promises import asked_rate, statement
+from linewatch.commands.fitting import BundleRef, Device, Every, FalseAlarms, Fps, Limit, Smooth
+from linewatch.commands.promises import limit_of, read_asked, require_rate, stored_calibration, tell
 
 if TYPE_CHECKING:
     from inference.training.evaluate import Evaluation
@@ -27,7 +27,12 @@ def calibrate(
     device: Device = "auto",
     every: Every = 1,
     limit: Limit = 2000,
+    smooth: Smooth = None,
+    confidence: Annotated[
+        float, typer.Option(help="Probability with which the promise is to hold.", min=0.01, max=0.9999)
+    ] = 0.95,
     as_json: Annotated[bool, typer.Option("--json", help="Print the threshold as JSON.")] = False,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw what the promise rests on here.")] = None,
 ) -> None:
     """Score good images the model has not seen, and state what threshold they promise."""
     telemetry.configure("calibrate")
@@ -35,16 +40,25 @@ def calibrate(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
 
-    rate = asked_rate(false_alarms, fps)
+    asked = read_asked(false_alarms)
+    require_rate(asked, data, fps)
     opened = open_bundle(bundle)
     with progress_bar() as report:
-        calibration = run(opened, data, device=device, every=every, limit=limit, report=report)
+        calibration = run(
+            opened, data, device=device, every=every, limit=limit, fps=fps, smoothing=smooth, report=report
+        )
+    limit_there = limit_of(calibration, asked, fps, confidence)
     if as_json:
-        about = {"model": opened.ref, "method": calibration.method, "decorrelation": calibration.decorrelation}
-        typer.echo(json.dumps(about | calibration.threshold(rate).model_dump()))
-        return
-    typer.echo(f"{opened.ref}: calibrated")
-    typer.echo(statement(calibration, rate))
+        about = calibration.model_dump(include={"method", "decorrelation", "frame_s", "smoothing"})
+        typer.echo(json.dumps({"model": opened.ref} | about | limit_there.model_dump()))
+    else:
+        typer.echo(f"{opened.ref}: calibrated")
+        tell(calibration, asked, fps, confidence)
+    if plots is not None:
+        from inference.training.calibration_plots import draw  # noqa: PLC0415 - brings matplotlib
+
+        for path in draw(calibration, limit_there, plots, model=opened.ref):
+            typer.echo(f"wrote {path}", err=as_json)
 
 
 @app.command()
@@ -64,9 +78,11 @@ def evaluate(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
 
-    rate = asked_rate(false_alarms, fps)
+    asked, opened = read_asked(false_alarms), open_bundle(bundle)
+    if (calibration := stored_calibration(opened.calibration())) is not None:
+        limit_of(calibration, asked, fps)  # misuse is told before the work
     with progress_bar() as report:
-        findings = run(open_bundle(bundle), data, rate=rate, device=device, report=report)
+        findings = run(opened, data, asked=asked, fps=fps, device=device, report=report)
     _print_evaluation(findings.summary)
     if json_file is not None:
         _write(json_file, findings.summary.model_dump_json(indent=2) + "\n")
@@ -95,10 +111,12 @@ def score(
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
     from storage.records import Status  # noqa: PLC0415 - not needed for --help
 
-    rate = asked_rate(false_alarms, fps)
+    asked = read_asked(false_alarms)
     engine = Engine(open_bundle(bundle), device=device)
+    if engine.calibration is not None:
+        limit_of(engine.calibration, asked, fps)  # misuse is told before the work
     unjudged = 0
-    for scored in run(engine, files(paths), rate=rate):
+    for scored in run(engine, files(paths), asked=asked, fps=fps):
         typer.echo(scored.model_dump_json() if as_json else _line(scored))
         unjudged += scored.status is Status.UNKNOWN
     if unjudged:

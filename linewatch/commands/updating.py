@@ -6,7 +6,7 @@ import typer
 
 from linewatch import telemetry
 from linewatch.commands.fitting import BundleRef, Device, Every, FalseAlarms, Fps, Limit
-from linewatch.commands.promises import asked_rate, statement, stored_calibration
+from linewatch.commands.promises import read_asked, require_rate, stored_calibration, tell
 
 app = typer.Typer()
 
@@ -32,11 +32,20 @@ def update(
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import open_bundle  # noqa: PLC0415 - not needed for --help
 
-    rate = asked_rate(false_alarms, fps)
+    asked = read_asked(false_alarms)
+    require_rate(asked, data, fps)
     opened = open_bundle(bundle)
     with progress_bar() as report:
         new = update_model(
-            opened, data, half_life=half_life, device=device, every=every, limit=limit, rate=rate, report=report
+            opened,
+            data,
+            half_life=half_life,
+            device=device,
+            every=every,
+            limit=limit,
+            asked=asked,
+            fps=fps,
+            report=report,
         )
     learned = new.manifest.n_train - opened.manifest.n_train
     typer.echo(f"{new.ref}: {opened.ref} updated with {learned} good images")
@@ -44,6 +53,6 @@ def update(
         judged = new.manifest.metrics["judged_before"]
         sure = ": make sure that they are good, for now they are learned" if rejected else ""
         typer.echo(f"{opened.ref} would have rejected {rejected} of the {judged} new images{sure}")
-    typer.echo(statement(stored_calibration(new.calibration()), rate))
+    tell(stored_calibration(new.calibration()), asked, fps)
     candidate = new.path.parent.parent / new.ref
     typer.echo(f"next: linewatch evaluate {candidate} --data DIR, then linewatch models promote {candidate}")

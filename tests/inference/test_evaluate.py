@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from inference.calibration import Calibration
 from inference.engine import Engine, Judgement
 from inference.errors import EngineError
+from inference.false_alarms import parse_false_alarms
 from inference.training import evaluate as evaluating
 from inference.training.evaluate import SPECIMENS, Findings, evaluate
 from inference.training.score import files, score
@@ -16,6 +17,8 @@ from ingest.pictures import read_picture
 from ingest.preprocess import prepare
 from storage.models import Bundle
 from storage.records import Status
+
+TENTH = parse_false_alarms("10%")
 
 
 def plate(path: Path, seed: int, *, hole: tuple[int, int] | None = None) -> None:
@@ -44,7 +47,7 @@ def tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def findings(plate_model: Bundle, tests: Path) -> Findings:
-    return evaluate(plate_model, tests, rate=0.1, device="cpu", batch=4)
+    return evaluate(plate_model, tests, asked=TENTH, device="cpu", batch=4)
 
 
 def test_plain_defects_are_found(findings: Findings) -> None:
@@ -146,7 +149,7 @@ def test_files_are_scored_in_order_whatever_is_wrong_with_a_neighbour(plate_mode
     broken = tests / "broken.png"
     broken.write_bytes(b"no picture")
     paths = [*files([tests / "test/good"]), broken, tests / "gone.png", *files([tests / "test/hole"])]
-    scored = list(score(engine, paths, rate=0.1, batch=5))
+    scored = list(score(engine, paths, asked=TENTH, batch=5))
     assert [s.path for s in scored] == [str(p) for p in paths]
     unknown = [s for s in scored if s.status is Status.UNKNOWN]
     assert [s.path for s in unknown] == [str(broken), str(tests / "gone.png")]

@@ -18,10 +18,11 @@ from inference.detectors.trained import Samples, TrainedDetector, TrainedSetting
 from inference.engine import Engine
 from inference.errors import DataError, FitError
 from inference.training import fit as fitting
-from inference.training.calibrate import calibrate, from_scores
+from inference.training.calibrate import calibrate
 from inference.training.datasets import good_images
 from inference.training.fit import Recipe, fit_model, recipe, usual_size
 from inference.training.keeping import checkpoint_file, checkpointing, features_folder
+from inference.training.observing import from_scores
 from ingest.preprocess import Preprocessing
 from storage.errors import BundleError, StorageError, StorageFull
 from storage.models import Bundle, Registry, open_bundle
@@ -153,6 +154,9 @@ def test_video_holds_its_end_out(tmp_path: Path, means: list[int]) -> None:
     assert means == [40]
     calibration = calibration_of(bundle)
     assert min(calibration.scores) > 0.3
+    assert calibration.frame_s == 0.1
+    assert calibration.sequence is not None
+    assert len(calibration.sequence) == 10
     assert calibration.method == "split"
 
 
@@ -161,7 +165,7 @@ def test_neighbouring_frames_count_as_one_witness() -> None:
     slow = np.repeat(rng.normal(size=40), 25).astype(np.float32)
     calibration = from_scores(slow, video=True)
     assert calibration.decorrelation > 5
-    assert len(calibration.scores) < 200
+    assert len(calibration.scores) < 20
     assert calibration.scores[-1] == slow.max()
     assert from_scores(slow).decorrelation == 1
 

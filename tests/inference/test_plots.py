@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.calibration import Calibration, Threshold
+from inference.calibration import Calibration
+from inference.threshold import Threshold
 from inference.training.evaluate import Evaluation, Findings, Kind, Specimen
 from inference.training.plots import draw
 from ingest.pictures import read_picture

@@ -12,6 +12,7 @@ from inference.calibration import Calibration
 from inference.detectors import DETECTORS, detector_class
 from inference.engine import load_detector
 from inference.errors import DataError, EngineError, FitError
+from inference.false_alarms import parse_false_alarms
 from inference.training.datasets import good_images
 from inference.training.fit import fit_model, recipe
 from inference.training.images import groups, to_batch
@@ -155,7 +156,7 @@ def test_what_the_old_model_would_have_rejected_is_counted(model: Bundle, tmp_pa
         for number, part in enumerate(strange):
             spoiled = np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8)
             cv2.imwrite(str(tmp_path / f"new/{part}/good/{number:03}.png"), spoiled)
-        updated = update_model(model, str(tmp_path / "new"), device="cpu", rate=0.01)
+        updated = update_model(model, str(tmp_path / "new"), device="cpu", asked=parse_false_alarms("1%"))
         assert updated.manifest.metrics["judged_before"] == 35
         counts.append(updated.manifest.metrics["rejected_before"])
     limit = Calibration.model_validate(model.calibration()).threshold(0.01).threshold

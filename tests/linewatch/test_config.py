@@ -59,7 +59,8 @@ def test_the_documented_form_is_read_and_cut_into_slices(write, tmp_path):
     assert capture.roi == (100, 40, 900, 640)
     (judge,) = config.judges()
     assert (judge.line, judge.model) == ("bottling-1", "bottle@3")
-    assert judge.false_alarm_rate == pytest.approx(1 / (8 * 3600 * 10))
+    assert judge.false_alarms.text == "1 per 8h"
+    assert judge.false_alarms.rate(1 / judge.fps) == pytest.approx(1 / (8 * 3600 * 10))
     rules = config.rules()["bottling-1"]
     assert (rules.raise_.k, rules.raise_.n, rules.clear_after) == (1, 1, 5.0)
     assert config.alerts.sinks[0].on == ("raised", "cleared"), "YAML 1.1 would read `on` as true"
@@ -72,7 +73,7 @@ def test_one_worker_is_there_when_none_is_named(write, tmp_path):
     config = load(write(SMALL))
     assert [worker.name for worker in config.workers] == ["w0"]
     assert config.endpoints() == [f"ipc://{tmp_path}/var/run/w0.sock"]
-    assert config.judges()[0].false_alarm_rate == pytest.approx(0.01)
+    assert config.judges()[0].false_alarms.share == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,13 @@ def test_fit_says_what_was_made_what_it_promises_and_what_to_do_next(
     assert main([*FIT, "--data", str(data), "--out", out, "--false-alarms", "20%"]) == 0
     said = capsys.readouterr().out
     assert "plate@1: padim fitted on 12 good images" in said
-    assert "from 20 good scores (asked 20 %)" in said
+    assert "20%" in said
+    assert "confidence from 20 good images" in said
     assert "linewatch evaluate" in said
     assert main([*FIT, "--data", str(data / "train/good"), "--out", out]) == 0
     said = capsys.readouterr().out
-    assert "EXTRAPOLATED" in said
+    assert "the highest good score: more cannot be said" in said
+    assert "47 more good images would do" in said
     assert "cross-calibrated" in said
     assert f"linewatch models promote {out}@2" in said
 
@@ -164,7 +166,7 @@ def test_weights_are_added_and_listed(
         (["--roi", "50,0,10,20"], "0 <= x0 < x1"),
         (["--mask", "1,2,3"], "pairs"),
         (["--mask", "1,2,3,4"], "at least 3"),
-        (["--false-alarms", "1 per 8h"], "state fps"),
+        (["--false-alarms", "1 per 8h"], "add --fps"),
         (["--false-alarms", "often"], "not understood"),
         (["--detector", "oracle"], "no detector 'oracle'"),
         (["--device", "abacus"], "no device 'abacus'"),

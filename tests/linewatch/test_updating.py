@@ -52,7 +52,7 @@ def test_update_says_what_was_learned_what_is_promised_and_what_to_do_next(
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "plate@2: plate@1 updated with 32 good images" in said
-    assert "from 8 good scores (asked 40 %)" in said
+    assert "confidence from 8 good images" in said
     (counted,) = [line for line in said.splitlines() if "plate@1 would have rejected" in line]
     rejected = re.search(r"rejected (\d+) of the 40 new images", counted)
     assert rejected is not None
