@@ -1,6 +1,7 @@
 """Capture to Redis in one process: real sockets, a real server, a real detector."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,11 +14,16 @@ import numpy as np
 import pytest
 
 from inference import serving, worker
+from inference.calibration import Calibration
 from inference.config import JudgeConfig, WorkerConfig
 from inference.false_alarms import parse_false_alarms
+from inference.scene import Scene
+from inference.smoothing import Smoother
 from ingest import service
 from ingest.config import CaptureConfig
+from ingest.frame import Condition
 from ingest.journal import leftovers
+from ingest.preprocess import prepare
 from ingest.service import capture
 from storage.config import StorageConfig
 from storage.lines import Lines
@@ -40,12 +46,12 @@ def site(tmp_path, plate_model):
 
 
 @contextmanager
-def working(site, *, model="plate", endpoint=None, max_batch=4, **config):
+def working(site, *, model="plate", endpoint=None, max_batch=4, slack=None, **config):
     endpoint = endpoint or f"ipc://{site.data}/w0"
     stop = threading.Event()
     arguments = {
         "endpoint": endpoint,
-        "lines": [JudgeConfig(line="cam", model=model, false_alarms=parse_false_alarms("10%"))],
+        "lines": [JudgeConfig(line="cam", model=model, false_alarms=parse_false_alarms("10%"), slack=slack)],
         "storage": site,
         "keys": site.data / "keys",
         "stop": stop,
@@ -100,6 +106,14 @@ def test_every_picture_of_a_folder_gets_its_verdict_and_defects_their_pictures(s
         x, y = verdicts[7].map_peak
         assert 0.3 < x < 0.75
         assert 0.3 < y < 0.75
+        x0, y0, x1, y1 = verdicts[7].region.box
+        assert max(x0, y0) < 0.45
+        assert min(x1, y1) > 0.6
+        assert verdicts[7].region.area > 0.03
+        assert (verdicts[7].basis.n, verdicts[7].basis.block_s) == (40, None)
+        with np.load(evidence / "map.npz") as arrays:  # both on the scale of all models
+            assert arrays["map"].max() == pytest.approx(verdicts[7].region.peak, rel=1e-4)
+            assert 0 < arrays["threshold"] < arrays["map"].max()
         assert Workers(connect(site)).all()["w0"]["judged"] >= 0
     assert list((site.data / "journal").iterdir()) == []
 
@@ -127,8 +141,8 @@ def test_a_detector_that_throws_or_answers_nan_never_passes_a_frame(site, tmp_pa
     folder = write_plates(tmp_path / "parts", 6)
     judge = serving.Engine.judge
 
-    def broken(engine, batch):
-        judgement = judge(engine, batch)
+    def broken(engine, batch, *, threads=0):
+        judgement = judge(engine, batch, threads=threads)
         if len(batch) == 1:
             raise RuntimeError("device lost")
         judgement.scores[:] = np.nan
@@ -142,6 +156,62 @@ def test_a_detector_that_throws_or_answers_nan_never_passes_a_frame(site, tmp_pa
         monkeypatch.undo()
     state = state_of(site)
     assert (state.captured, state.unknown, state.passed, state.open) == (6, 6, 0, 0)
+    reasons = {v.reason for _, v in VerdictStream(connect(site)).latest(10)}
+    assert reasons <= {"score not finite", "detector failed"}
+    assert "score not finite" in reasons
+
+
+def test_maps_are_smoothed_in_order_of_time_though_batches_overtake_each_other(site, tmp_path, monkeypatch):
+    folder = write_plates(tmp_path / "parts", 40, defects=(9, 10, 11, 25), first=500)
+    recalibrate(site, smoothing=3)
+    judge, drawn = serving.Engine.judge, random.Random(0)
+
+    def unsteady(engine, batch, *, threads=0):
+        time.sleep(drawn.choice((0.0, 0.05)))
+        return judge(engine, batch, threads=threads)
+
+    monkeypatch.setattr(serving.Engine, "judge", unsteady)
+    with working(site, max_batch=2, threads=2) as endpoint:
+        assert run_capture(site, endpoint, folder) == 0
+    monkeypatch.undo()
+    verdicts = [v for _, v in reversed(VerdictStream(connect(site)).latest(100))]
+    assert [v.seq for v in verdicts] == list(range(40))
+    engine, smoother = serving.Engine(Registry(site.models).resolve("plate"), device="cpu"), Smoother(3)
+    expected = []
+    for path in sorted(folder.iterdir()):
+        judgement = engine.judge(prepare(cv2.imread(str(path)), engine.preprocessing)[None])
+        expected.append(smoother.add(judgement.maps[0], float(judgement.scores[0]))[1])
+    assert [v.score for v in verdicts] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_frame_that_hardly_passes_has_a_picture_now_and_then(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 30, first=500)
+    few_above = (0.0,) * 95 + (1e9,) * 5  # every frame has a p-value of 6 / 101, and passes
+    recalibrate(site, scores=few_above, sequence=few_above, peaks=None)
+    with working(site, slack=1.5) as endpoint:
+        started = time.monotonic()
+        run_capture(site, endpoint, folder)
+        seconds = time.monotonic() - started
+    verdicts = [v for _, v in VerdictStream(connect(site)).latest(100)]
+    assert {v.status for v in verdicts} == {Status.PASS}
+    assert all(v.basis.limit > 0 for v in verdicts)
+    pictured = [v for v in verdicts if v.evidence]
+    assert 1 <= len(pictured) <= 2 + seconds
+    assert (site.evidence / pictured[0].evidence / "heat.jpg").exists()
+
+
+def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path, monkeypatch):
+    folder = write_plates(tmp_path / "parts", 12, defects=(3, 4), first=500)
+    recalibrate(site, scene=Scene.model_construct())
+    monkeypatch.setattr(serving, "SceneWatch", RedIsMoved)
+    with working(site) as endpoint:
+        run_capture(site, endpoint, folder)
+        verdicts = {v.seq: v for _, v in VerdictStream(connect(site)).latest(100)}
+    moved = {seq for seq, v in verdicts.items() if v.reason == "moved"}
+    assert moved == {3, 4}
+    assert all(v.status is Status.UNKNOWN and v.score is None for v in verdicts.values() if v.seq in moved)
+    assert [v.evidence is not None for v in (verdicts[3], verdicts[4])].count(True) == 1
+    assert state_of(site).passed >= 6
 
 
 def test_the_freshest_frame_wins_and_the_others_are_counted(site):
@@ -237,6 +307,24 @@ def test_tcp_needs_a_key_that_is_allowed(site, tmp_path, monkeypatch):
         assert run_capture(stranger, endpoint, folder, stop) == 1
         assert [left.next_seq for left in leftovers(stranger.data / "journal", line="cam")] == [3]
     assert state_of(site).captured == 3
+
+
+def recalibrate(site, **changed):
+    bundle = Registry(site.models).resolve("plate")
+    bundle.set_calibration(
+        bundle.calibration() | Calibration.model_construct(**changed).model_dump(include=set(changed))
+    )
+
+
+class RedIsMoved:
+    """Takes a red patch for a knocked camera."""
+
+    def __init__(self, scene):
+        assert isinstance(scene, Scene)
+
+    def look(self, picture):
+        red = picture[..., 0].astype(int) - picture[..., 1]
+        return Condition.MOVED if red.max() > 100 else Condition.OK
 
 
 def _like(bundle):

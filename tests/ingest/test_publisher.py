@@ -46,8 +46,8 @@ class StandInWorker:
             assert message.kind == "beat", message
         return None
 
-    def grant(self, count, preprocessing=SIZE):
-        self.say(wire.Grant(worker=self.name, line="cam", credits=count, preprocessing=preprocessing))
+    def grant(self, count, preprocessing=SIZE, *, pinned=False):
+        self.say(wire.Grant(worker=self.name, line="cam", credits=count, preprocessing=preprocessing, pinned=pinned))
 
     def acknowledge(self, *seqs, run=RUN, **kind):
         self.say(wire.Ack(line="cam", run=run, ranges=[(seq, seq) for seq in seqs], **kind))
@@ -138,6 +138,26 @@ def test_another_worker_gets_what_a_silent_one_held(endpoints, tmp_path, monkeyp
         second.grant(8)
         assert [second.hear("frame")[0].seq for _ in range(2)] == [0, 1]
     second.close()
+
+
+def test_a_pinned_line_stays_with_one_worker_while_that_lives(endpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "SILENT_S", 0.5)
+    workers = [StandInWorker(endpoint, name) for endpoint, name in zip(endpoints, "ab", strict=True)]
+    with publishing_to(*endpoints, tmp_path=tmp_path) as publisher:
+        for worker in workers:
+            worker.hear("beat")
+            worker.grant(2, pinned=True)
+        time.sleep(0.1)
+        offer(publisher, 0, 1, 2)
+        holder = next(worker for worker in workers if worker.hear("frame", timeout=0.5))
+        other = workers[1 - workers.index(holder)]
+        assert holder.hear("frame")[0].seq == 1
+        assert other.hear("frame", timeout=0.3) is None  # though it has credits and the holder has none left
+        holder.close()
+        time.sleep(0.6)
+        other.grant(8, pinned=True)
+        assert [other.hear("frame")[0].seq for _ in range(3)] == [0, 1, 2]
+    other.close()
 
 
 def test_a_worker_that_comes_back_under_a_new_name_is_sent_everything_again(endpoints, tmp_path):
