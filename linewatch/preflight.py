@@ -19,6 +19,7 @@ from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
 from linewatch.findings import Finding, Grade, bad, good, note
 from storage.errors import StorageError
+from storage.golden import GoldenSamples
 from storage.models import Bundle, Registry
 from storage.server import connect
 from storage.unavailable import mapped
@@ -42,6 +43,7 @@ def examine(config: Config, *, cameras: bool = True) -> Iterator[Finding]:
     registry = Registry(config.storage.models)
     for line, judge in zip(config.lines, config.judges(), strict=True):
         yield from _model(registry, line, judge)
+        yield from _golden(config, line)
         if cameras:
             yield from _camera(line)
 
@@ -164,6 +166,23 @@ def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding
                 f"was fitted with {name} {_plain(of_model)}, the line has {_plain(of_line)}",
                 f"set `{name}:` of line {line.id} to the model's, or fit again with the line's",
             )
+
+
+def _golden(config: Config, line: LineConfig) -> Iterator[Finding]:
+    """Whether the line's golden samples are what was recorded; whether they pass, `linewatch golden` finds out."""
+    subject, samples = f"line {line.id}: golden samples", GoldenSamples(config.storage.golden)
+    try:
+        listed = samples.of(line.id)
+        for sample in listed:
+            samples.picture(line.id, sample)
+    except StorageError as error:
+        yield bad(subject, str(error))
+        return
+    if listed:
+        yield good(subject, f"{len(listed)} as recorded")
+    elif line.golden.block:
+        mend = f"linewatch golden CONFIG {line.id} --record PATH..., or `golden: {{block: false}}`"
+        yield bad(subject, "there are none, and `golden.block` makes all its frames unknown until there are some", mend)
 
 
 def _plain(region: object) -> str:
