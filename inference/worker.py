@@ -25,6 +25,7 @@ import structlog
 from numpy.typing import NDArray
 
 from inference.batching import Batch, Batcher
+from inference.challenger import Challenger
 from inference.config import JudgeConfig, WorkerConfig
 from inference.engine import Engine, Judgement, choose_device
 from inference.inspection import Inspection, Inspector
@@ -36,10 +37,13 @@ from inference.serving import Served, Serving
 from inference.turns import Turns
 from ingest.frame import Condition, new_run
 from ingest.preprocess import Preprocessing
+from storage.challenges import ChallengeStream
 from storage.config import StorageConfig
 from storage.evidence import EvidenceStore
+from storage.golden import GoldenSamples
 from storage.lines import Lines
 from storage.models import Registry
+from storage.requests import GoldenRequests
 from storage.server import connect
 from storage.workers import Workers
 
@@ -116,6 +120,14 @@ class Worker:
             acknowledge=self._acknowledge,
             info=self._info,
         )
+        self._challenger = Challenger(
+            lines,
+            serving=self._serving.__getitem__,
+            samples=GoldenSamples(storage.golden),
+            requests=GoldenRequests(client),
+            stream=ChallengeStream(client),
+            worker=config.name,
+        )
         self._inspector = Inspector(config.name)
         self._batcher: Batcher[str, Job] = Batcher(max_batch=config.max_batch)
         # One for each model, so that no line waits for the batch of a slower one.
@@ -142,6 +154,7 @@ class Worker:
         """Serve until `stop`, then drain."""
         self._serving.start()
         self._recorder.start()
+        self._challenger.start()
         steps = [
             threading.Thread(target=self._prepare, name="prepare", daemon=True),
             *(
@@ -159,6 +172,7 @@ class Worker:
         for step in steps:
             step.join(DRAIN_S)
         self._recorder.stop(patience_s=DRAIN_S)
+        self._challenger.stop()
         self._serving.stop()
         self._link.flush()
         self._link.close()
@@ -229,7 +243,7 @@ class Worker:
             condition = watch.look(job.pixels)
             if condition is not Condition.OK:
                 return condition.value
-        return None
+        return self._challenger.refusal(job.header.line, served)
 
     def _retry(self, job: Job) -> None:
         header = job.header
