@@ -96,7 +96,7 @@ class Serving:
                     engine.warm_up(self._warm_up)
                     engines[bundle.ref, sealed] = engine
                 engine = engines[bundle.ref, sealed]
-                self._served[line] = Served(engine, _standard(engine, judge), sealed)
+                self._served[line] = Served(engine, standard_of(engine, judge), sealed)
             except (StorageError, InferenceError) as error:
                 self._complain(line, str(error))
                 continue
@@ -116,7 +116,7 @@ class Serving:
             log.error("model not usable", line=line, error=why, in_service=kept)
 
 
-def _standard(engine: Engine, judge: JudgeConfig) -> Standard:
+def standard_of(engine: Engine, judge: JudgeConfig) -> Standard:
     calibration = engine.calibration
     if calibration is None:
         raise InferenceError(f"{engine.ref} is not calibrated: linewatch calibrate {engine.ref} --data DIR")
