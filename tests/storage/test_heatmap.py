@@ -57,6 +57,29 @@ def test_a_wide_frame_has_its_heat_map_below() -> None:
     assert draw(frame[:, :500], np.zeros((4, 10), np.float32), 1.0).shape[:2] == (400, 1036)
 
 
+def test_a_region_is_marked_in_both_pictures_and_what_is_in_it_stays() -> None:
+    box = (0.25, 0.25, 0.5, 0.75)  # 100 to 200 by 96 to 288 pixels
+    calm = np.zeros((32, 32), np.float32)
+    plain, marked = draw(FRAME, calm, 1.0), draw(FRAME, calm, 1.0, box=box)
+    for left in (0, WIDTH + 6):
+        before, after = (picture[:, left : left + WIDTH] for picture in (plain, marked))
+        changed = (before != after).any(axis=2)
+        assert changed[90:94, 94:108].any()
+        assert not changed[97:287, 101:199].any()
+        assert not changed[:, 210:].any()
+
+
+@given(
+    box=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+@settings(max_examples=30, deadline=None)
+def test_any_box_can_be_drawn(box: tuple[float, float, float, float], size: tuple[int, int]) -> None:
+    x0, y0, x1, y1 = box
+    box = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+    assert draw(np.zeros((*size, 3), np.uint8), np.zeros((4, 4), np.float32), 1.0, box=box).dtype == np.uint8
+
+
 @given(
     anomaly_map=nps.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9))),
     threshold=st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32),
