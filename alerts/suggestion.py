@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from alerts.proportion import Share, clopper_pearson
-from storage.records import Alert
+from storage.records import Alert, Label
 
 NEEDED_GOOD = 5
 """Labelled false alarms and known variations it takes to suggest a threshold."""
@@ -106,6 +106,14 @@ def suggest(
         escape=_escape(escapes, step.lost, len(true_scores)),
         steps=tuple(steps),
     )
+
+
+def effect(alerts: Sequence[Alert], model: str, threshold: float) -> Step:
+    """What a threshold would have done to the labelled alerts among these."""
+    true = [alert for alert in alerts if alert.label is Label.TRUE_DEFECT]
+    good = [alert for alert in alerts if alert.label not in (None, Label.TRUE_DEFECT)]
+    removed, lost = (bisect.bisect_right(_scores(part, model), threshold) for part in (good, true))
+    return Step(threshold=threshold, removed=removed, lost=lost)
 
 
 def _steps(good: Sequence[float], true: Sequence[float]) -> list[Step]:

@@ -25,7 +25,9 @@ from storage.errors import BundleError, StorageError
 _MODULES = (
     "running",
     "watching",
+    "feedback",
     "reporting",
+    "replaying",
     "recommending",
     "fitting",
     "judging",

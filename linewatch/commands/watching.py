@@ -74,7 +74,9 @@ class _AlertsGroup(typer.core.TyperGroup):
         return super().parse_args(ctx, args)
 
 
-alerts = typer.Typer(cls=_AlertsGroup, no_args_is_help=True, help="Run the alert service (CONFIG), or list | ack.")
+alerts = typer.Typer(
+    cls=_AlertsGroup, no_args_is_help=True, help="Run the alert service (CONFIG), or list | ack | label | missed."
+)
 app.add_typer(alerts, name="alerts")
 
 
@@ -123,11 +125,12 @@ def acknowledge(
     history = History.open(loaded.storage)
     told = audience(loaded.alerts).get(Change.ACKNOWLEDGED, ())
     for alert_id in ids:
-        alert = history.acknowledge(alert_id, by=by or _user(), now_ns=time.time_ns(), sinks=told)
+        alert = history.acknowledge(alert_id, by=by or whoever(), now_ns=time.time_ns(), sinks=told)
         typer.echo(f"{alert.id}: acknowledged by {alert.acknowledged_by}")
 
 
-def _user() -> str:
+def whoever() -> str:
+    """Name of this user, for what is noted in somebody's name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -159,6 +162,8 @@ def _state(alert: Alert) -> str:
     words = ["open" if alert.cleared_ns is None else "cleared"]
     if alert.acknowledged_by is not None:
         words.append(f"seen by {alert.acknowledged_by}")
+    if alert.label is not None:
+        words.append(alert.label.value.replace("_", " "))
     return ", ".join(words)
 
 
