@@ -7,6 +7,7 @@ taken from a defect. What each condition means to an operator is in docs/conditi
 """
 
 import base64
+import math
 from typing import Annotated, Self
 
 import cv2
@@ -40,6 +41,8 @@ _FEWEST_CELLS = 32  # of 256, for any share or median of them
 _SHARPEST = 0.75  # quantile: focus is measured in the cells with most detail, where neither noise nor codecs reach
 _FEWEST_SHARP = 5
 _CHANGED = 0.25  # logarithm of brightness
+_MOSTLY_LOST = 0.5  # share of lost cells above which, with no tile in its place, the camera looks elsewhere
+_BLURRED_PLACE = 1.0  # pixels by which a blurred picture may seem moved
 _ALL_LOST = 0.9  # so much lost texture is a cover, even one as bright as the scene
 _WIDE = 0.3  # a good range of light, logarithm, or of sharpness, share, above which it is no evidence
 
@@ -159,21 +162,35 @@ class SceneWatch:
         """
         scene, seen = self._scene, self._reference.measure(_grey(picture, self._size))
         moved, light, covered, sharpness = self.moved(seen), self.light(seen), self.covered(seen), self.sharpness(seen)
-        if scene.moved_above is not None and moved is not None and moved > scene.moved_above:
+        blurred = _below(sharpness, scene.blurred_below)
+        # A blurred picture cannot be located as well.
+        if (
+            _above(moved, scene.moved_above)
+            and moved != math.inf
+            and not (blurred and not _above(moved, _BLURRED_PLACE))
+        ):
             return Condition.MOVED
-        if scene.occluded_above is not None and covered is not None and covered > scene.occluded_above:
+        if _above(covered, scene.occluded_above):
             return Condition.OCCLUDED
-        if scene.light is not None and light is not None and not scene.light[0] <= light <= scene.light[1]:
+        if _above(moved, scene.moved_above) and moved == math.inf:
+            return Condition.MOVED
+        if scene.light is not None and (_below(light, scene.light[0]) or _above(light, scene.light[1])):
             return Condition.LIGHT
-        if scene.blurred_below is not None and sharpness is not None and sharpness < scene.blurred_below:
-            return Condition.BLURRED
-        return Condition.OK
+        return Condition.BLURRED if blurred else Condition.OK
 
     def moved(self, seen: Measures) -> float | None:
-        """By how many pixels the camera moved; None: too few tiles see the scene to say."""
+        """By how many pixels the camera moved.
+
+        Infinity: the scene is in none of its places any more. None: too few tiles see it to say, because things stand
+        in them.
+        """
         clear = self._tiles[seen.peaks[self._tiles] >= _CLEAR * self._peaks]
         found = agree(seen.shifts, clear, self._reference.step)
-        return found.moved if found.count >= max(_MOST * len(self._tiles), _FEWEST_TILES * _MOST) else None
+        if found.count >= _MOST * max(len(self._tiles), _FEWEST_TILES):
+            return found.moved
+        still = int(np.sum(np.abs(seen.shifts[clear]) <= _STILL))
+        lost = self._lost(seen)
+        return math.inf if still <= 1 and lost is not None and lost > _MOSTLY_LOST else None
 
     def light(self, seen: Measures) -> float | None:
         """Logarithm of brightness over the reference's; None: no cells to measure it in."""
@@ -189,17 +206,29 @@ class SceneWatch:
         A cover takes texture and brightness; a change of light takes no texture, a thing taken away or a blurred
         picture little brightness.
         """
-        textured = self._textured & ~seen.white
-        if self._steady.sum() < _FEWEST_CELLS or textured.sum() < _FEWEST_CELLS:
+        lost = self._lost(seen)
+        if lost is None or self._steady.sum() < _FEWEST_CELLS:
             return None
-        lost = float(np.mean(seen.alike[textured] < _LOST))
         changed = float(np.mean(np.abs(seen.levels[self._steady]) > _CHANGED))
         return lost if lost > _ALL_LOST else min(lost, changed)
+
+    def _lost(self, seen: Measures) -> float | None:
+        """Share of the textured cells whose texture is gone; None: there are too few to say."""
+        textured = self._textured & ~seen.white
+        return float(np.mean(seen.alike[textured] < _LOST)) if textured.sum() >= _FEWEST_CELLS else None
+
+
+def _above(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value > limit
+
+
+def _below(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value < limit
 
 
 def _limit_of_motion(good: list[float | None]) -> float | None:
     found = _mostly_found(good)
-    return None if found is None else max(MOVED_AT_LEAST, 1.5 * max(found))
+    return None if found is None or max(found) > _STILL else max(MOVED_AT_LEAST, 1.5 * max(found))
 
 
 def _range_of_light(good: list[float | None]) -> tuple[float, float] | None:
