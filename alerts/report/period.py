@@ -10,6 +10,8 @@ from alerts.config import seconds
 
 NS = 1_000_000_000
 MINUTE_NS = 60 * NS
+LONGEST_DAYS = 400
+"""A report covers at most this: a year, and what is compared with it."""
 _DAYS_AROUND = 2  # a shift reaches into the day before, and clocks are changed by less than another
 
 
@@ -50,19 +52,12 @@ def shift_ago(back: int, *, now_ns: int, shifts: Sequence[time], zone: tzinfo | 
             as much later, one that comes twice in autumn begins at the first.
         zone: where these times are local; None: this machine's.
 
-    Raises:
-        ValueError: `back` is negative, or so far back that there is no calendar.
     """
-    if back < 0:
-        raise ValueError(f"shift {-back} from now: it has not begun")
     today = at(now_ns, zone).date()
     per_day = max(1, len(set(shifts)))
-    try:
-        first = today - timedelta(days=back // per_day + _DAYS_AROUND)
-        days = [first + timedelta(days=n) for n in range((today - first).days + _DAYS_AROUND + 1)]
-        begins = sorted({to_ns(datetime.combine(day, t), zone) for day in days for t in shifts or (time(),)})
-    except OverflowError as error:
-        raise ValueError(f"{back} shifts ago: there is no calendar for that") from error
+    first = today - timedelta(days=back // per_day + _DAYS_AROUND)
+    days = [first + timedelta(days=n) for n in range((today - first).days + _DAYS_AROUND + 1)]
+    begins = sorted({to_ns(datetime.combine(day, t), zone) for day in days for t in shifts or (time(),)})
     place = bisect_right(begins, now_ns) - 1 - back
     return period(begins[place], begins[place + 1], now_ns=now_ns, is_shift=True)
 
@@ -71,15 +66,18 @@ def period(begin_ns: int, end_ns: int, *, now_ns: int, is_shift: bool = False) -
     """Round a stretch of time to whole minutes, and end it now if it is not over.
 
     Raises:
-        ValueError: it ends before it begins, or has not begun.
+        ValueError: it ends before it begins, has not begun, or is longer than `LONGEST_DAYS`.
     """
     begin_ns -= begin_ns % MINUTE_NS
     last_ns = end_ns + -end_ns % MINUTE_NS
     if begin_ns >= last_ns:
         raise ValueError("it ends before it begins: give `since` a time before `until`")
-    if begin_ns >= now_ns:
+    if begin_ns > now_ns:
         raise ValueError("it has not begun: give `since` a time in the past")
-    return Period(begin_ns, min(last_ns, now_ns), last_ns if end_ns > now_ns else None, is_shift)
+    if last_ns - begin_ns > LONGEST_DAYS * 86_400 * NS:
+        raise ValueError(f"it is longer than {LONGEST_DAYS} days: ask for less")
+    # One that begins this very moment has some length too: shares of it are taken.
+    return Period(begin_ns, max(begin_ns + 1, min(last_ns, now_ns)), last_ns if end_ns > now_ns else None, is_shift)
 
 
 def choose(
@@ -116,7 +114,7 @@ def choose(
 
 def _back(shift: str) -> int:
     named = {"current": 0, "last": 1}
-    match = re.fullmatch(r"(\d{1,6})-ago", shift)
+    match = re.fullmatch(r"(\d{1,4})-ago", shift)
     if shift not in named and match is None:
         raise ValueError(f"shift {shift!r}: write last, current, or 3-ago")
     return named[shift] if match is None else int(match[1])
@@ -142,12 +140,15 @@ def read_time(text: str, *, now_ns: int, zone: tzinfo | None = None) -> int:
     Raises:
         ValueError: it is none of these.
     """
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*", text):
-        return now_ns - round(seconds(text) * NS)
     try:
-        return to_ns(datetime.fromisoformat(text), zone)
-    except (ValueError, OverflowError, OSError) as error:
+        if re.fullmatch(r"\s*\d+(\.\d+)?\s*(ms|s|min|m|h|d)\s*", text):
+            read_ns = now_ns - round(seconds(text) * NS)
+        else:
+            read_ns = to_ns(datetime.fromisoformat(text), zone)
+        at(read_ns, zone)
+    except (ValueError, OverflowError, OSError) as error:  # what no calendar has raises any of them
         raise ValueError(f"{text!r} is no time: write 2026-03-29T06:00, or 8h for that long ago") from error
+    return read_ns
 
 
 def at(wall_ns: int, zone: tzinfo | None) -> datetime:

@@ -93,7 +93,7 @@ def duration(seconds: float | None) -> str:
     """`4.2 s`, `3 min 20 s`, `1 h 5 min`; a dash for None."""
     if seconds is None:
         return "–"  # noqa: RUF001 - typography
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -113,7 +113,7 @@ def ppm(value: float | None) -> str:
     """Parts per million: `1,250`, `0.4`; a dash where nothing was judged."""
     if value is None:
         return "–"  # noqa: RUF001 - typography
-    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
 
 
 def percent(share: float | None) -> str:
