@@ -5,8 +5,7 @@ the line's threshold. What cannot be read or judged is `unknown`, and that is mi
 counts as the first frame of a stretch, whose map is its own average, and whether the camera was fit is not asked.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +40,7 @@ def challenge_model(
     *,
     worker: str,
     occasion: str,
-    clock: Callable[[], int] = time.time_ns,
+    now_ns: int,
 ) -> list[Challenge]:
     """Show all samples of a line to a model; no error gets out of it, each becomes a missed sample.
 
@@ -52,13 +51,13 @@ def challenge_model(
         line: which line, with its region and mask.
         worker: who shows them.
         occasion: why, see `inference.occasions`.
-        clock: gives the wall clock, nanoseconds since the epoch.
+        now_ns: wall clock, nanoseconds since the epoch.
 
     Returns:
-        One result per sample, by name; empty when the line has none. An index that cannot be read is one result, too: a
-        missed one.
+        One result per sample, all of the same time, those missed first; empty when the line has none. An index that
+        cannot be read is one result, too: a missed one.
     """
-    examination = _Examination(line, worker, occasion, clock, engine, standard)
+    examination = _Examination(line, worker, occasion, now_ns, engine, standard)
     try:
         listed = samples.of(line.line)
     except StorageError as error:
@@ -66,7 +65,7 @@ def challenge_model(
     results: list[Challenge] = []
     for first in range(0, len(listed), BATCH):
         results += examination.show(samples, listed[first : first + BATCH])
-    return results
+    return sorted(results, key=lambda result: not result.missed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class _Examination:
     line: JudgeConfig
     worker: str
     occasion: str
-    clock: Callable[[], int]
+    at_ns: int
     engine: Engine | None
     standard: Standard | None
 
@@ -104,7 +103,7 @@ class _Examination:
             model=None if self.engine is None else self.engine.ref,
             worker=self.worker,
             occasion=self.occasion,
-            at_ns=self.clock(),
+            at_ns=self.at_ns,
         )
 
     def _judge(self, engine: Engine, standard: Standard, pictures: Sequence[RGB]) -> Sequence[Verdict | str]:
@@ -123,8 +122,9 @@ class _Examination:
     def _hold(self, standard: Standard, picture: RGB, score: float, heat: Map) -> Verdict:
         """Hold one picture against the line's standard, as the first frame of a stretch is."""
         height, width = picture.shape[:2]
-        now_ns = self.clock()
-        header = FrameHeader(line=self.line.line, run=_RUN, seq=0, wall_ns=now_ns, mono_ns=0, shape=(height, width, 3))
+        header = FrameHeader(
+            line=self.line.line, run=_RUN, seq=0, wall_ns=self.at_ns, mono_ns=0, shape=(height, width, 3)
+        )
         heat, score = Smoother(standard.calibration.smoothing).add(heat, score)
         return judge(
             Job(peer=b"", header=header, pixels=picture, deadline=None),
@@ -132,7 +132,7 @@ class _Examination:
             anomaly_map=heat,
             standard=standard,
             worker=self.worker,
-            wall_ns=now_ns,
+            wall_ns=self.at_ns,
         )
 
 

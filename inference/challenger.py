@@ -131,7 +131,7 @@ class Challenger:
             line,
             worker=self._worker,
             occasion=occasion,
-            clock=self._clock,
+            now_ns=now_ns,
         )
         self._last[line.line] = Showing(serving, now_ns, asked)
         missed = any(result.missed for result in results)

@@ -126,6 +126,7 @@ def judge_here(config: Config, line: str) -> Answers:
         judge,
         worker=HERE,
         occasion=ASKED,
+        now_ns=time.time_ns(),
     )
     history = History.open(config.storage)
     try:

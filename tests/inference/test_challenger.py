@@ -148,14 +148,17 @@ def serving(site, judge=None):
     return found
 
 
-def shown(site, samples, judge=None, **fields):
-    judge = judge or line()
-    served = serving(site, judge)["cam"]
-    return challenge_model(served.engine, served.standard, samples, judge, worker="w0", occasion="asked", **fields)
+def show(served, samples, judge=None):
+    engine, standard = (None, None) if served is None else (served.engine, served.standard)
+    return challenge_model(engine, standard, samples, judge or line(), worker="w0", occasion="asked", now_ns=42)
+
+
+def shown(site, samples, judge=None):
+    return show(serving(site, judge)["cam"], samples, judge)
 
 
 def test_samples_are_judged_as_frames_are(site, samples):
-    results = shown(site, samples, clock=lambda: 42)
+    results = shown(site, samples)
     assert [result.image for result in results] == ["good0", "good1", "good2", "good3", "patch"]
     assert [result.status.value for result in results] == ["pass"] * BATCH + ["reject"]
     assert not any(result.missed for result in results)
@@ -186,6 +189,7 @@ def test_what_cannot_be_judged_is_missed_and_the_others_are_judged(site, samples
     (folder / "good1.png").unlink()
     shutil.copy(folder / "good0.png", folder / "patch.png")
     by_name = {result.image: result for result in shown(site, samples)}
+    assert list(by_name) == ["good1", "patch", "good0", "good2", "good3"], "those missed come first"
     assert [name for name, result in by_name.items() if result.missed] == ["good1", "patch"]
     assert "good1 of line cam cannot be read" in by_name["good1"].reason
     assert "patch of line cam is not the picture that was recorded" in by_name["patch"].reason
@@ -202,13 +206,13 @@ def test_a_detector_that_throws_or_answers_nan_has_missed_them(site, samples, mo
         return judgement
 
     monkeypatch.setattr(Engine, "judge", broken)
-    results = challenge_model(served.engine, served.standard, samples, line(), worker="w0", occasion="start")
+    results = show(served, samples)
     assert [result.reason for result in results] == ["detector failed"] * BATCH + ["score not finite"]
     assert all(result.missed for result in results)
 
 
 def test_without_a_model_or_an_index_everything_is_missed(site, samples):
-    results = challenge_model(None, None, samples, line(), worker="w0", occasion="start")
+    results = show(None, samples)
     assert len(results) == BATCH + 1
     assert {(result.status, result.reason) for result in results} == {(Status.UNKNOWN, "no model")}
     (site.golden / "cam" / "samples.json").write_text("{")
@@ -333,7 +337,7 @@ def test_samples_that_change_meanwhile_are_never_taken_for_missing(site):
     changing = threading.Thread(target=change)
     changing.start()
     while not ended.is_set():
-        results = challenge_model(served.engine, served.standard, samples, line(), worker="w0", occasion="asked")
-        assert [result.image for result in results][-1] == "stays"
+        results = show(served, samples)
+        assert "stays" in {result.image for result in results}
         assert [result.reason for result in results] == [None] * len(results)
     changing.join()
