@@ -93,8 +93,8 @@ class AlertRules(BaseModel):
     fit_after: Seconds = 1.0
     """Cleared when it has been fit for this long."""
     drift: Share = 0.001
-    """Raise `drift` when scores are no longer those of the calibration: probability that it is ever raised while nothing
-    has changed; 0: never."""
+    """Raise `drift` when scores are no longer those of the calibration: probability that it is ever raised while
+    nothing has changed; 0: never."""
 
 
 class SinkConfig(BaseModel):

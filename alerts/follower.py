@@ -6,14 +6,18 @@ What is held in memory is only ever what was committed; after any failure it is 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import redis
 import structlog
 
 from alerts.config import AlertRules
 from alerts.pulse import Pulse
-from alerts.rules import RuleState, Signs, step, tick
+from alerts.rules import challenge, step, tick
+from alerts.state import RuleState, Signs
+from storage.challenges import ChallengeStream
 from storage.history import START, Consequences, Counts, History
-from storage.records import Alert, Change, Status, Transition, Verdict
+from storage.records import Alert, Challenge, Change, Held, Status, Transition, Verdict
 from storage.verdicts import VerdictStream
 
 log = structlog.get_logger()
@@ -28,11 +32,37 @@ _REMOVED = AlertRules(silent_after=0)
 _LAST = 2**64 - 1  # largest second part of a stream id
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What is being gathered for one commit."""
+
+    states: dict[str, RuleState]
+    transitions: list[Transition] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    """Lines whose state is to be kept."""
+    counts: dict[tuple[str, int], Counter[Status]] = field(default_factory=dict)
+    reasons: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    held: list[Held] = field(default_factory=list)
+    challenges: dict[str, Challenge] = field(default_factory=dict)
+
+    def count(self, verdict: Verdict) -> None:
+        minute = verdict.captured_ns // _MINUTE_NS
+        self.counts.setdefault((verdict.line, minute), Counter())[verdict.status] += 1
+        if verdict.reason is not None:
+            self.reasons[verdict.line, minute, verdict.reason] += 1
+
+    def minutes(self) -> dict[tuple[str, int], Counts]:
+        return {
+            key: Counts(count[Status.PASS], count[Status.REJECT], count[Status.UNKNOWN])
+            for key, count in self.counts.items()
+        }
+
+
 class Follower:
-    """One reader of the stream; the history refuses a second one.
+    """One reader of the streams; the history refuses a second one.
 
     Args:
-        stream: the verdicts.
+        client: where the streams of verdicts and of golden samples' results are.
         history: where their consequences go.
         rules: line -> when its verdicts become alerts; other lines get the default.
         audience: change -> names of the sinks to tell.
@@ -41,14 +71,15 @@ class Follower:
 
     def __init__(
         self,
-        stream: VerdictStream,
+        client: redis.Redis,
         history: History,
         *,
         rules: Mapping[str, AlertRules],
         audience: Mapping[Change, Sequence[str]],
         on_verdicts: Callable[[Sequence[Verdict]], None],
     ) -> None:
-        self._stream = stream
+        self._stream = VerdictStream(client)
+        self._challenges = ChallengeStream(client)
         self._history = history
         self._rules = dict(rules)
         self._audience = audience
@@ -58,6 +89,7 @@ class Follower:
         self.position = START
         self.hole: str | None = None
         """What was missed, in one line; None when nothing was."""
+        self._challenged = START
         self._states: dict[str, RuleState] = {}
 
     @property
@@ -72,6 +104,7 @@ class Follower:
             StoreUnavailable: try again later.
         """
         self.position = self._history.position()
+        self._challenged = self._history.challenge_position()
         self._states = {
             line: RuleState.model_validate_json(state) for line, state in self._history.rule_states().items()
         }
@@ -92,28 +125,27 @@ class Follower:
         entries = self._stream.read(self.position, count=BATCH, block_ms=block_ms)
         if not entries:
             return False, False
-        states, transitions = dict(self._states), list[Transition]()
-        counts: dict[tuple[str, int], Counter[Status]] = {}
-        touched = dict[str, None]()
+        batch = _Batch(dict(self._states))
         for _, verdict in entries:
             line = verdict.line
-            state, changes = step(states.get(line) or RuleState(line=line), verdict, self._rules_of(line))
-            states[line] = state
-            transitions += changes
-            touched[line] = None
-            counts.setdefault((line, verdict.captured_ns // _MINUTE_NS), Counter())[verdict.status] += 1
-        minutes = {
-            key: Counts(count[Status.PASS], count[Status.REJECT], count[Status.UNKNOWN])
-            for key, count in counts.items()
-        }
+            before = batch.states.get(line) or RuleState(line=line)
+            state, changes = step(before, verdict, self._rules_of(line))
+            if state.held is not None and state.held is not before.held:
+                batch.held.append(state.held)
+            batch.states[line] = state
+            batch.transitions += changes
+            batch.touched.add(line)
+            batch.count(verdict)
         began = self.position
-        self._commit(entries[-1][0], states, transitions, touched, minutes)
+        self._commit(entries[-1][0], batch)
         self._on_verdicts([verdict for _, verdict in entries])
         self._trim(began)
-        return len(entries) == BATCH, bool(transitions)
+        return len(entries) == BATCH, bool(batch.transitions)
 
     def tick(self, pulse: Pulse, *, now: float, now_ns: int) -> bool:
-        """Apply the passing of time to every line; only right after `follow` said that there is nothing more.
+        """Apply the passing of time to every line, and golden samples' results.
+
+        Only right after `follow` said that there is nothing more.
 
         Args:
             pulse: what was known of the lines before that.
@@ -126,7 +158,8 @@ class Follower:
         Raises:
             StorageError: call `resume` before going on.
         """
-        states, transitions, touched = dict(self._states), list[Transition](), dict[str, None]()
+        batch = _Batch(dict(self._states))
+        states = batch.states
         removed = {line for line, state in states.items() if state.open} - self._rules.keys()
         for line in sorted(self.lines | removed):
             state, signs = states.get(line) or RuleState(line=line), pulse.signs(line, now)
@@ -134,13 +167,28 @@ class Follower:
                 signs = Signs(calm_s=signs.calm_s)
             states[line], changes = tick(state, signs, self._rules.get(line, _REMOVED), now_ns=now_ns)
             if changes:
-                touched[line] = None
-                transitions += changes
-        if transitions:
-            self._commit(self.position, states, transitions, touched, {})
+                batch.touched.add(line)
+                batch.transitions += changes
+        self._challenge(batch)
+        if batch.touched:
+            self._commit(self.position, batch)
         else:
             self._states = states
-        return bool(transitions)
+        return bool(batch.transitions)
+
+    def _challenge(self, batch: _Batch) -> None:
+        """Apply the golden samples' results there are."""
+        entries = self._challenges.read(self._challenged, count=BATCH)
+        if not entries and entry_number(self._challenges.newest()) < entry_number(self._challenged):
+            self._challenged = START  # Redis has lost its data, the clock was set back: ids began anew
+            entries = self._challenges.read(START, count=BATCH)
+        for name, shown in entries:
+            line = shown.line
+            state = batch.states.get(line) or RuleState(line=line)
+            batch.states[line], changes = challenge(state, shown, self._rules.get(line, _REMOVED))
+            batch.transitions += changes
+            batch.touched.add(line)
+            batch.challenges[name] = shown
 
     def _look_for_hole(self) -> None:
         """Check that the stream still holds the entry this history ends at: what follows it is then there."""
@@ -161,7 +209,7 @@ class Follower:
                 f"the verdict stream was replaced by an older one: this history ends at {self.position}, the stream at "
                 f"{newest[0][0]}; what it holds is skipped, what comes is followed"
             )
-            self._commit(newest[0][0], self._states, [], {}, {})
+            self._commit(newest[0][0], _Batch(self._states))
         else:
             self.hole = (
                 f"the verdict stream is empty although this history ends at {self.position}: Redis has lost its data, "
@@ -175,24 +223,23 @@ class Follower:
             self._rules[line] = AlertRules()
         return self._rules[line]
 
-    def _commit(
-        self,
-        position: str,
-        states: dict[str, RuleState],
-        transitions: Sequence[Transition],
-        touched: Mapping[str, None],
-        minutes: Mapping[tuple[str, int], Counts],
-    ) -> None:
+    def _commit(self, position: str, batch: _Batch) -> None:
+        states = batch.states
         consequences = Consequences(
             position=position,
-            transitions=transitions,
-            grown=[alert for line in touched for alert in _grown(self._states.get(line), states[line])],
-            states={line: states[line].model_dump_json() for line in touched},
-            minutes=minutes,
+            transitions=batch.transitions,
+            grown=[alert for line in sorted(batch.touched) for alert in _grown(self._states.get(line), states[line])],
+            states={line: states[line].model_dump_json() for line in sorted(batch.touched)},
+            minutes=batch.minutes(),
+            reasons=batch.reasons,
+            held=batch.held,
+            challenges=batch.challenges,
             audience=self._audience,
         )
         self._history.commit(consequences, after=self.position)
         self.position, self._states = position, states
+        if batch.challenges:
+            self._challenged = list(batch.challenges)[-1]
 
     def _trim(self, began: str) -> None:
         """Trim up to the position before this batch: the entry at `position` stays, for `_look_for_hole` to find."""

@@ -5,8 +5,8 @@ Clocks of several machines are never compared: whatever changes in a line's stat
 
 from collections.abc import Iterable
 
-from alerts.rules import Signs
-from storage.records import LineState, Status, Verdict
+from alerts.state import Signs
+from storage.records import LineState, Verdict
 
 
 class Pulse:
@@ -22,7 +22,7 @@ class Pulse:
         self._awaited = now + grace_s
         self._states: dict[str, LineState] = {}
         self._heard: dict[str, float] = {}
-        self._disturbed: dict[str, float] = {}
+        self._handled: dict[str, float] = {}
 
     def listen(self, states: Iterable[LineState], now: float) -> None:
         """Note what is known of the lines at `now`, monotonic seconds."""
@@ -34,9 +34,7 @@ class Pulse:
     def handle(self, verdicts: Iterable[Verdict], now: float) -> None:
         """Note verdicts that were applied at `now`, monotonic seconds."""
         for verdict in verdicts:
-            self._heard[verdict.line] = now
-            if verdict.status is not Status.PASS:
-                self._disturbed[verdict.line] = now
+            self._heard[verdict.line] = self._handled[verdict.line] = now
 
     def deaf(self, now: float) -> None:
         """Note that nothing could be heard up to `now`: that was no silence of the lines."""
@@ -51,7 +49,7 @@ class Pulse:
         state = self._states.get(line, LineState(line=line))
         return Signs(
             silent_s=max(0.0, now - max(self._heard.get(line, self._awaited), self._since)),
-            calm_s=now - max(self._disturbed.get(line, self._since), self._since),
+            calm_s=now - max(self._handled.get(line, self._since), self._since),
             in_flight=state.open,
             camera=state.camera,
             run=state.run,

@@ -77,7 +77,7 @@ class AlertService:
                 board.add(verdicts)
                 pulse.handle(verdicts, time.monotonic())
 
-            follower = Follower(stream, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
+            follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
             crew = closing.enter_context(
                 _crew([Courier(name, sink, history) for name, sink in zip(names, sinks, strict=True)], stop)
             )

@@ -21,7 +21,7 @@ START = "0"
 """Position before the first entry of a stream."""
 _NS = 1_000_000_000
 _VERDICTS, _CHALLENGES = 1, 2  # rows of the cursors
-_GROWS = ("count", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
+_GROWS = ("text", "count", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
 """What changes while an event goes on."""
 LONGEST_PAUSE_S = 600.0
 """No delivery waits longer than this for its next try; one that seems to means that the clock was set back."""

@@ -13,6 +13,7 @@ from alerts.config import AlertRules
 from alerts.follower import Follower
 from alerts.pulse import Pulse
 from storage import keys
+from storage.challenges import ChallengeStream
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
 from storage.history import START, Consequences, Counts, History
@@ -36,15 +37,12 @@ def lines(redis_client: redis.Redis) -> Lines:
     return Lines(redis_client)
 
 
-@pytest.fixture
-def stream(redis_client: redis.Redis) -> VerdictStream:
-    return VerdictStream(redis_client)
-
-
 def make(
-    stream: VerdictStream, history: History, told: Callable[[Sequence[Verdict]], None] = lambda _: None
+    redis_client: redis.Redis,
+    history: History,
+    told: Callable[[Sequence[Verdict]], None] = lambda _: None,
 ) -> Follower:
-    follower = Follower(stream, history, rules=RULES, audience=AUDIENCE, on_verdicts=told)
+    follower = Follower(redis_client, history, rules=RULES, audience=AUDIENCE, on_verdicts=told)
     follower.resume()
     return follower
 
@@ -78,10 +76,10 @@ def everything(history: History) -> tuple[list[Alert], dict[str, list[Change]], 
 
 
 def test_verdicts_become_alerts_messages_and_counts(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
 ) -> None:
     told: list[Verdict] = []
-    follower = make(stream, history, told.extend)
+    follower = make(redis_client, history, told.extend)
     assert follower.follow(block_ms=0) == (False, False)
     verdicts = belt.verdicts("pass", "reject", "reject", "unknown")
     lines.record(verdicts)
@@ -100,12 +98,12 @@ def test_verdicts_become_alerts_messages_and_counts(
 
 
 def test_a_restart_goes_on_where_the_history_ends(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
 ) -> None:
     lines.record(belt.verdicts("reject"))
-    follow_all(make(stream, history))
+    follow_all(make(redis_client, history))
     lines.record(belt.verdicts("reject"))
-    follow_all(make(stream, history))
+    follow_all(make(redis_client, history))
     (alert,) = history.alerts()
     assert alert.count == 2
 
@@ -132,7 +130,7 @@ class Fragile(History):
 @pytest.mark.parametrize("after", [False, True], ids=["before a commit", "after a commit"])
 def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
     lines: Lines,
-    stream: VerdictStream,
+    redis_client: redis.Redis,
     storage: StorageConfig,
     make_belt: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -142,7 +140,7 @@ def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
     lines.record(mixture(make_belt, 150))
     monkeypatch.setattr(following, "BATCH", 40)
     replay = History.open(storage.model_copy(update={"history": f"sqlite:///{storage.data}/replay.db"}))
-    follow_all(make(stream, replay))
+    follow_all(make(redis_client, replay))
     expected = everything(replay)
     replay.close()
     assert len(expected[0]) > 10
@@ -153,7 +151,7 @@ def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
     deaths = 0
     for _ in range(1000):
         history.die_at = 2 if not after else 1
-        follower = make(stream, history)
+        follower = make(redis_client, history)
         try:
             follow_all(follower)
         except Killed:
@@ -166,10 +164,10 @@ def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
 
 
 def test_after_a_failed_commit_memory_is_what_was_committed(
-    lines: Lines, stream: VerdictStream, storage: StorageConfig, belt: Any
+    lines: Lines, redis_client: redis.Redis, storage: StorageConfig, belt: Any
 ) -> None:
     history = Fragile.open(storage)
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(belt.verdicts("reject"))
     history.die_at, history.after = 1, True
     with pytest.raises(Killed):
@@ -181,16 +179,20 @@ def test_after_a_failed_commit_memory_is_what_was_committed(
 
 
 def test_the_stream_is_trimmed_but_never_past_what_is_committed(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any, monkeypatch: pytest.MonkeyPatch
+    lines: Lines,
+    redis_client: redis.Redis,
+    history: History,
+    belt: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(following, "KEEP", 3)
     monkeypatch.setattr(following, "_TRIM_EVERY_S", 0.0)
     monkeypatch.setattr(following, "BATCH", 10)
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(belt.verdicts(*["pass"] * 35))
     for _ in range(3):
         follower.follow(block_ms=0)
-        names = [name for name, _ in stream.read(START, count=100)]
+        names = [name for name, _ in VerdictStream(redis_client).read(START, count=100)]
         assert follower.position in names
     assert len(names) == 15  # two of three batches went
     follow_all(follower)
@@ -207,9 +209,12 @@ def errors(lines: Sequence[EventDict]) -> list[str]:
 
 
 def test_a_hole_is_told_once_and_loudly(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+    lines: Lines,
+    redis_client: redis.Redis,
+    history: History,
+    belt: Any,
 ) -> None:
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(belt.verdicts("pass", "pass"))
     follow_all(follower)
     lines.record(belt.verdicts("reject", "pass", "reject"))
@@ -224,9 +229,12 @@ def test_a_hole_is_told_once_and_loudly(
 
 
 def test_a_stream_that_lost_everything_is_told(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+    lines: Lines,
+    redis_client: redis.Redis,
+    history: History,
+    belt: Any,
 ) -> None:
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(belt.verdicts("pass"))
     follow_all(follower)
     redis_client.delete(keys.VERDICTS)
@@ -241,9 +249,12 @@ def test_a_stream_that_lost_everything_is_told(
 
 
 def test_a_stream_that_went_back_in_time_is_told_and_followed_again(
-    lines: Lines, stream: VerdictStream, history: History, belt: Any, redis_client: redis.Redis
+    lines: Lines,
+    redis_client: redis.Redis,
+    history: History,
+    belt: Any,
 ) -> None:
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(belt.verdicts("pass"))
     follow_all(follower)
     redis_client.delete(keys.VERDICTS)
@@ -260,9 +271,9 @@ def test_a_stream_that_went_back_in_time_is_told_and_followed_again(
 # --- ticks -----------------------------------------------------------------------------------------------------
 
 
-def test_ticks_tell_of_silence_and_clear_it(stream: VerdictStream, history: History) -> None:
+def test_ticks_tell_of_silence_and_clear_it(redis_client: redis.Redis, history: History) -> None:
     follower = Follower(
-        stream, history, rules={"a": AlertRules(silent_after=10)}, audience=AUDIENCE, on_verdicts=lambda _: None
+        redis_client, history, rules={"a": AlertRules(silent_after=10)}, audience=AUDIENCE, on_verdicts=lambda _: None
     )
     pulse = Pulse(100.0)
     assert not follower.tick(pulse, now=109.0, now_ns=1000)
@@ -273,15 +284,15 @@ def test_ticks_tell_of_silence_and_clear_it(stream: VerdictStream, history: Hist
     (alert,) = history.alerts()
     assert (alert.raised_ns, alert.cleared_ns) == (2000, 4000)
     assert history.position() == START
-    resumed = make(stream, history)
+    resumed = make(redis_client, history)
     assert resumed.position == START
 
 
 def test_a_line_that_was_taken_out_of_the_configuration_is_not_missed(
-    lines: Lines, stream: VerdictStream, history: History, make_belt: Any
+    lines: Lines, redis_client: redis.Redis, history: History, make_belt: Any
 ) -> None:
     rules = {"old": AlertRules(silent_after=10)}
-    follower = Follower(stream, history, rules=rules, audience={}, on_verdicts=lambda _: None)
+    follower = Follower(redis_client, history, rules=rules, audience={}, on_verdicts=lambda _: None)
     follower.resume()
     lines.record(make_belt("old").verdicts("reject"))
     follow_all(follower)
@@ -289,7 +300,7 @@ def test_a_line_that_was_taken_out_of_the_configuration_is_not_missed(
     assert {alert.kind for alert in history.alerts(open=True)} == {AlertKind.LINE_SILENT}
     lines.record(make_belt("old", start_ns=1_800_000_000_000_000_000).verdicts("reject"))
     follow_all(follower)
-    successor = make(stream, history)
+    successor = make(redis_client, history)
     pulse = Pulse(0.0)
     pulse.listen(lines.states(), 0.0)
     successor.tick(pulse, now=100.0, now_ns=3000)
@@ -297,9 +308,9 @@ def test_a_line_that_was_taken_out_of_the_configuration_is_not_missed(
 
 
 def test_a_line_nobody_configured_follows_the_default_rules(
-    lines: Lines, stream: VerdictStream, history: History, make_belt: Any
+    lines: Lines, redis_client: redis.Redis, history: History, make_belt: Any
 ) -> None:
-    follower = make(stream, history)
+    follower = make(redis_client, history)
     lines.record(make_belt("stranger").verdicts("reject", "reject"))
     with structlog.testing.capture_logs() as said:
         follow_all(follower)
@@ -323,7 +334,7 @@ def test_pulse_measures_with_its_own_clock() -> None:
 
 def test_an_unavailable_redis_is_said_so(history: History, storage: StorageConfig) -> None:
     client = redis.Redis.from_url(f"unix://{storage.data}/nothing.sock")
-    follower = make(VerdictStream(client), history)
+    follower = make(client, history)
     with pytest.raises(StoreUnavailable):
         follower.follow(block_ms=0)
     client.close()

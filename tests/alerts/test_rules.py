@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.config import AlertRules
-from alerts.rules import SETTLE_S, RuleState, Signs, step, tick
+from alerts.rules import SETTLE_S, step, tick
+from alerts.state import RuleState, Signs
 from storage.records import Alert, AlertKind, Change, Status, Transition, Verdict
 
 NS = 1_000_000_000

@@ -46,9 +46,9 @@ def _part(verdicts: list[Verdict], number: int) -> list[Verdict]:
     return verdicts[number * size : (number + 1) * size]
 
 
-def replayed(storage: StorageConfig, stream: VerdictStream) -> list[Alert]:
+def replayed(storage: StorageConfig, client: redis.Redis) -> list[Alert]:
     history = History.open(storage.model_copy(update={"history": f"sqlite:///{storage.data}/replay.db"}))
-    follower = Follower(stream, history, rules=RULES, audience={}, on_verdicts=lambda _: None)
+    follower = Follower(client, history, rules=RULES, audience={}, on_verdicts=lambda _: None)
     while follower.follow(block_ms=0)[0]:
         pass
     alerts = history.alerts(limit=10**6)
@@ -82,7 +82,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     service.ready()
     assert service.terminate() == 0
     alerts = history.alerts(limit=10**6)
-    assert alerts == replayed(service.storage, stream)
+    assert alerts == replayed(service.storage, redis_client)
     assert len(alerts) > 10
     expected = {f"{alert.id}:{change}" for alert in alerts for change in history.events(alert.id)}
     assert set(receiver.keys) == expected
