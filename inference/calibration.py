@@ -36,6 +36,8 @@ from inference.tails import LEAST, LEAST_P, MANY, Tail, fit_tail
 from inference.threshold import Threshold, highest_rank, scores_needed
 from storage.records import Basis
 
+_OFTEN = 0.5  # of blocks: a block counts one false alarm, so whoever accepts more than one in each is asked for this
+
 
 class Calibration(BaseModel):
     """The good scores of one model."""
@@ -139,7 +141,11 @@ class Calibration(BaseModel):
         """
         unit_s = self.block_s or (None if fps is None else self.decorrelation / fps)
         ways = 1 if slack is None or self.sequence is None else 2
-        found = self.threshold(asked.rate(unit_s) / ways, 1 - (1 - confidence) / ways)
+        if asked.per_s is not None and self.unit == "block" and unit_s is not None:
+            rate = min(asked.per_s * unit_s, _OFTEN)
+        else:
+            rate = asked.rate(unit_s)
+        found = self.threshold(rate / ways, 1 - (1 - confidence) / ways)
         told = unit_s if asked.per_s is not None or self.unit == "block" else None
         return found.model_copy(update={"text": asked.text, "unit_s": told, "ways": ways})
 
@@ -206,8 +212,8 @@ class Calibration(BaseModel):
             return None
         sums = cusum(own_p_values(self.sequence, self.scores), slack)
         length = min(max(block_length(sums), self.decorrelation), sums.size)
-        # As many alarms per time: a longer block may have as many more. A share of all blocks is no rarity any more.
-        rate = min(limit.asked * length / self.decorrelation, 0.5)
+        # As many alarms per time: a longer block may have as many more.
+        rate = min(limit.asked * length / self.decorrelation, _OFTEN)
         found = Calibration.of(block_maxima(sums, length), self.method, decorrelation=length)
         unit_s = None if limit.unit_s is None else limit.unit_s * length / self.decorrelation
         told = {"text": limit.text, "unit": "block", "unit_s": unit_s, "ways": limit.ways}
