@@ -29,7 +29,9 @@ class CaptureConfig(BaseModel):
     """Region of interest `[x0, y0, x1, y1]` in pixels of the full picture."""
     mask: tuple[tuple[int, int], ...] | None = None
     """Polygon in pixels of the full picture; what lies outside it is not judged."""
-    frozen_after_s: Annotated[float, Field(ge=0)] = 10.0
-    """The same picture for this long means a frozen camera; 0 turns the check off. Live sources only."""
+    frozen_after_s: Annotated[float, Field(ge=0)] = 1.5
+    """The same picture for this long, and 3 times, means a frozen camera; 0 turns the check off. Live sources only."""
     dark_below: Annotated[float, Field(ge=0, le=255)] = 6.0
     """A picture whose 99th percentile of luminance (0 to 255) lies below this is dark; 0 turns the check off."""
+    overexposed_above: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """A picture with a larger share of white (luminance 250 or more) is overexposed; 1 turns the check off."""

@@ -108,7 +108,11 @@ def _grab_all(
     stop: threading.Event,
 ) -> int:
     """Number what the source gives until it ends; the number of frames."""
-    watch = ConditionWatch(frozen_after_s=config.frozen_after_s if source.live else 0, dark_below=config.dark_below)
+    watch = ConditionWatch(
+        frozen_after_s=config.frozen_after_s if source.live else 0,
+        dark_below=config.dark_below,
+        overexposed_above=config.overexposed_above,
+    )
     # A source that waits is never thinned and never overflows; `latest` has no use for waiting.
     wait = not source.live and config.policy == "every"
     interval = 1 / config.fps if config.fps and source.live else 0.0

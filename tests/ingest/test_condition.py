@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.condition import ConditionWatch
+from ingest.config import CaptureConfig
 from ingest.frame import Condition
+from ingest.sources.synthetic import open_scene
 
 
 def noisy(seed: int, level: int = 100, shape: tuple[int, int] = (120, 160)) -> np.ndarray:
@@ -14,8 +16,8 @@ def noisy(seed: int, level: int = 100, shape: tuple[int, int] = (120, 160)) -> n
     return np.clip(noise, 0, 255).astype(np.uint8)
 
 
-def watch(frozen_after_s: float = 1.0, dark_below: float = 6.0) -> ConditionWatch:
-    return ConditionWatch(frozen_after_s=frozen_after_s, dark_below=dark_below)
+def watch(frozen_after_s: float = 1.0, dark_below: float = 6.0, overexposed_above: float = 0.8) -> ConditionWatch:
+    return ConditionWatch(frozen_after_s=frozen_after_s, dark_below=dark_below, overexposed_above=overexposed_above)
 
 
 @settings(deadline=None)
@@ -66,7 +68,7 @@ def test_another_size_is_another_picture() -> None:
 @settings(deadline=None)
 @given(level=st.integers(0, 255), below=st.floats(0, 255))
 def test_an_even_picture_is_dark_below_the_bound(level: int, below: float) -> None:
-    said = watch(0, below).observe(np.full((40, 50, 3), level, np.uint8), 0.0)
+    said = watch(0, below, 1).observe(np.full((40, 50, 3), level, np.uint8), 0.0)
     if abs(level - below) > 1e-3:  # float32 rounding of the luminance
         assert said is (Condition.DARK if level < below else Condition.OK)
 
@@ -77,6 +79,40 @@ def test_a_lamp_in_the_dark_is_light_enough_and_a_hot_pixel_is_not() -> None:
     assert watch().observe(night, 0.0) is Condition.DARK
     night[:80, :80] = 200
     assert watch().observe(night, 0.0) is Condition.OK
+
+
+@settings(deadline=None)
+@given(white=st.integers(0, 90), above=st.floats(0, 1))
+def test_overexposed_when_a_larger_share_is_white(white: int, above: float) -> None:
+    picture = np.full((90, 90, 3), 249, np.uint8)
+    picture[:white] = 250
+    said = watch(0, 0, above).observe(picture, 0.0)
+    if abs(white / 90 - above) > 1e-6:
+        assert said is (Condition.OVEREXPOSED if white / 90 > above else Condition.OK)
+
+
+def test_a_white_picture_is_overexposed_and_not_frozen_and_can_be_allowed() -> None:
+    white = np.full((48, 64, 3), 255, np.uint8)
+    camera, backlit = watch(), watch(overexposed_above=1)
+    assert {camera.observe(white, float(n)) for n in range(9)} == {Condition.OVEREXPOSED}
+    assert backlit.observe(white, 0.0) is Condition.OK
+
+
+@pytest.mark.parametrize("fps", [0.2, 1.0, 2.0, 10.0, 30.0])
+def test_a_feed_that_freezes_is_found_within_2_seconds_or_at_its_third_equal_picture(fps: float) -> None:
+    config = CaptureConfig(id="a", source="usb:0")
+    camera = watch(config.frozen_after_s, config.dark_below, config.overexposed_above)
+    assert camera.observe(noisy(0), 0.0) is Condition.OK
+    frames = range(1, 1 + int(max(2 * fps, 3)))
+    said = [camera.observe(noisy(1), n / fps) for n in frames]
+    assert said[-1] is Condition.FROZEN
+
+
+@pytest.mark.parametrize("kind", ["belt", "yard"])
+def test_synthetic_cameras_are_alive(kind: str) -> None:
+    config, scene = CaptureConfig(id="a", source="usb:0"), open_scene(f"synthetic:{kind}?size=160x120")
+    camera = watch(config.frozen_after_s, config.dark_below, config.overexposed_above)
+    assert {camera.observe(scene.render(n), n / 2) for n in range(12)} == {Condition.OK}
 
 
 def test_a_covered_lens_is_dark_and_not_frozen() -> None:
