@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import tzinfo
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from alerts.pages.moment import KINDS
@@ -35,19 +36,9 @@ def render(
     Returns:
         The page. Names, notes and texts in it are escaped.
     """
-    # A report is made now and then: what compiling the template costs is not felt.
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "duration": wording.duration,
-        "number": wording.number,
-        "ppm": wording.ppm,
-        "percent": wording.percent,
-    }
     clock = wording.Clock(report.period, zone, report.elapsed)
     shown = {alert.id for alert in worst(list(report.lines), count)}
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         report=report,
         clock=clock,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
@@ -60,6 +51,20 @@ def render(
         worst_score=worst_score,
         duration_s=duration_s,
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "duration": wording.duration,
+        "number": wording.number,
+        "ppm": wording.ppm,
+        "percent": wording.percent,
+    }
+    return environment.get_template("report.html.j2")
 
 
 def _line(report: Report, line: LineReport, clock: wording.Clock, number: int) -> dict[str, object]:
