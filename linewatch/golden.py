@@ -58,7 +58,7 @@ def show(config: Config, line: str) -> Answers:
         StorageError: Redis, the samples' index or the history fails.
     """
     workers = running(config)
-    return ask(config, line, workers) if workers else judge_here(config, line)
+    return ask(config, line, workers, patience_s=PATIENCE_S) if workers else judge_here(config, line)
 
 
 def running(config: Config) -> list[str]:
@@ -77,8 +77,14 @@ def running(config: Config) -> list[str]:
     return [worker.name for worker in config.workers if beats.get(worker.name, {}).get("wall_ns", 0) >= oldest_ns]
 
 
-def ask(config: Config, line: str, workers: list[str], *, patience_s: float = PATIENCE_S) -> Answers:
+def ask(config: Config, line: str, workers: list[str], *, patience_s: float) -> Answers:
     """Ask workers to show the samples of a line, and wait for their answers; the alert service keeps those.
+
+    Args:
+        config: of the site.
+        line: which line.
+        workers: who is to answer.
+        patience_s: how long to wait for them, plus `EACH_S` for each sample.
 
     Raises:
         StorageError: Redis or the samples' index fails.
