@@ -162,8 +162,9 @@ class Worker:
                 for lane in range(self._lanes.count)
             ),
         ]
-        for step in (*steps, threading.Thread(target=self._watchdog, name="watchdog", daemon=True)):
+        for step in steps:
             step.start()
+        threading.Thread(target=self._watchdog, args=(steps,), name="watchdog", daemon=True).start()
         log.info("worker ready", worker=self._name, models=sorted(set(self._models.values())))
         self._link.serve(stop)
         with self._arrived:
@@ -288,12 +289,13 @@ class Worker:
             "waiting": len(self._batcher),
         }
 
-    def _watchdog(self) -> None:
+    def _watchdog(self, steps: Sequence[threading.Thread]) -> None:
         while not self._draining:
             time.sleep(1.0)
             if self._lanes.longest() > STUCK_S:
                 log.critical("detector hangs: worker ends itself", worker=self._name, seconds=STUCK_S)
                 os._exit(70)  # a hung device cannot be joined; the supervisor starts a fresh process
-            if not self._recorder.alive and not self._draining:
-                log.critical("recorder failed: worker ends itself", worker=self._name)
+            ended = [step.name for step in steps if not step.is_alive()] + ["recorder"] * (not self._recorder.alive)
+            if ended and not self._draining:
+                log.critical("a step failed: worker ends itself", worker=self._name, steps=ended)
                 os._exit(70)
