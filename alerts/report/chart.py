@@ -117,14 +117,24 @@ def _ticks(clock: Clock) -> Iterator[tuple[int, str]]:
     if clock.elapsed:
         yield from ((ns, elapsed(ns - begin_ns)) for ns in range(begin_ns, end_ns + 1, step_s * NS))
         return
-    midnight = datetime.combine(at(begin_ns, clock.zone).date(), datetime.min.time())
-    walls = (midnight + timedelta(seconds=n * step_s) for n in range(int((long_s + 2 * 86400) // step_s) + 1))
-    places = sorted({to_ns(wall, clock.zone) for wall in walls})
-    for tick_ns in places:
+    for tick_ns in sorted(set(_round_walls(clock, begin_ns, long_s, step_s))):
         if begin_ns <= tick_ns <= end_ns:
             local = at(tick_ns, clock.zone)
             day = long_s > 86400 + 3600 and (local.hour, local.minute) == (0, 0)
             yield tick_ns, f"{local.day} {local:%b}" if day else local.strftime("%H:%M:%S" if step_s < 60 else "%H:%M")
+
+
+def _round_walls(clock: Clock, begin_ns: int, long_s: float, step_s: int) -> Iterator[int]:
+    """Times at which a clock on the wall shows a multiple of the step since midnight: none, one or two for each."""
+    wall = at(begin_ns, clock.zone).replace(tzinfo=None)
+    midnight = datetime.combine(wall.date(), datetime.min.time())
+    first = int((wall - midnight).total_seconds()) // step_s
+    for number in range(first, first + int((long_s + 7200) // step_s) + 2):  # clocks are changed by 2 h at most
+        shown = midnight + timedelta(seconds=number * step_s)
+        for fold in (0, 1):
+            tick_ns = to_ns(shown.replace(fold=fold), clock.zone)
+            if at(tick_ns, clock.zone).replace(tzinfo=None, fold=0) == shown:
+                yield tick_ns
 
 
 def _hatch(name: str) -> str:

@@ -27,7 +27,7 @@ from alerts.report.document import to_json
 from alerts.report.downtime import INSPECTED, downtime
 from alerts.report.figures import excess, figures, worst
 from alerts.report.gather import gather
-from alerts.report.period import MINUTE_NS, NS, Period
+from alerts.report.period import MINUTE_NS, NS, Period, shift_ago
 from alerts.report.pictures import BUDGET, from_store, inlined, shrunk
 from alerts.report.render import render
 from alerts.report.serving import add_report
@@ -327,6 +327,27 @@ def test_every_chart_lies_within_its_frame(counts: dict[int, Counts], minutes: i
         assert x + width <= 712.7
         assert y >= 10
         assert y + height <= 130.2
+
+
+def test_ticks_stand_where_the_clock_is_round_also_when_it_is_changed() -> None:
+    night = shift_ago(1, now_ns=1_792_915_200 * NS, shifts=[time(6), time(22)], zone=BERLIN)  # 2026-10-25 08:00 UTC
+    assert night.seconds == 9 * 3600
+    drawn = chart(LineReport("a"), Clock(night, BERLIN), name="c")
+    ticks = re.findall(r'<text x="([\d.]+)" y="146"[^>]*>([^<]+)<', drawn)
+    assert [text for _, text in ticks] == [
+        "22:00",
+        "23:00",
+        "00:00",
+        "01:00",
+        "02:00",
+        "02:00",
+        "03:00",
+        "04:00",
+        "05:00",
+        "06:00",
+    ]
+    places = [float(x) for x, _ in ticks]
+    assert np.allclose(np.diff(places), 668 / 9, atol=0.11)
 
 
 # --- tables
