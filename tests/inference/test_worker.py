@@ -17,11 +17,9 @@ from inference import serving, worker
 from inference.calibration import Calibration
 from inference.config import JudgeConfig, WorkerConfig
 from inference.false_alarms import parse_false_alarms
-from inference.scene import Scene
 from inference.smoothing import Smoother
 from ingest import service
 from ingest.config import CaptureConfig
-from ingest.frame import Condition
 from ingest.journal import leftovers
 from ingest.preprocess import prepare
 from ingest.service import capture
@@ -32,7 +30,7 @@ from storage.records import Status
 from storage.server import RedisServer, connect
 from storage.verdicts import VerdictStream
 from storage.workers import Workers
-from tests.plates import write_plates
+from tests.plates import plate, write_plates
 
 
 @pytest.fixture
@@ -200,10 +198,11 @@ def test_a_frame_that_hardly_passes_has_a_picture_now_and_then(site, tmp_path):
     assert (site.evidence / pictured[0].evidence / "heat.jpg").exists()
 
 
-def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path, monkeypatch):
-    folder = write_plates(tmp_path / "parts", 12, defects=(3, 4), first=500)
-    recalibrate(site, scene=Scene.model_construct())
-    monkeypatch.setattr(serving, "SceneWatch", RedIsMoved)
+def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path):
+    folder = write_plates(tmp_path / "parts", 12, first=500)
+    for number in (3, 4):
+        knocked = np.roll(plate(500 + number), (6, -8), axis=(0, 1))
+        cv2.imwrite(str(folder / f"{number:04}.png"), knocked)
     with working(site) as endpoint:
         run_capture(site, endpoint, folder)
         verdicts = {v.seq: v for _, v in VerdictStream(connect(site)).latest(100)}
@@ -215,6 +214,7 @@ def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path, mon
 
 
 def test_the_freshest_frame_wins_and_the_others_are_counted(site):
+    recalibrate(site, scene=None)
     with working(site, max_batch=1, threads=1) as endpoint:
         source = "synthetic:belt?fps=300&size=96x96&defect_every=0&frames=300"
         assert run_capture(site, endpoint, source, policy="latest") == 0
@@ -241,6 +241,7 @@ def test_a_camera_that_shows_nothing_new_or_nothing_at_all_passes_nothing(site, 
 
 
 def test_a_promoted_version_takes_over_while_frames_keep_coming(site):
+    recalibrate(site, scene=None)  # a belt is no plate that was knocked
     registry = Registry(site.models)
     registry.write(
         "plate",
@@ -314,17 +315,6 @@ def recalibrate(site, **changed):
     bundle.set_calibration(
         bundle.calibration() | Calibration.model_construct(**changed).model_dump(include=set(changed))
     )
-
-
-class RedIsMoved:
-    """Takes a red patch for a knocked camera."""
-
-    def __init__(self, scene):
-        assert isinstance(scene, Scene)
-
-    def look(self, picture):
-        red = picture[..., 0].astype(int) - picture[..., 1]
-        return Condition.MOVED if red.max() > 100 else Condition.OK
 
 
 def _like(bundle):
