@@ -2,19 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import beta, binom
 
-from inference.calibration import (
-    Calibration,
-    Threshold,
-    block_maxima,
-    decorrelation_time,
-    parse_false_alarms,
-    scores_needed,
-)
+from inference.calibration import Calibration
+from inference.false_alarms import parse_false_alarms
+from inference.mapscale import MapScale
+from inference.threshold import Threshold, scores_needed, span
 
 SCORES = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=400)
 TIED = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=400)
@@ -95,12 +91,37 @@ def test_share_of_calibrations_that_break_the_promise_is_bounded(tied: bool) -> 
         assert broken >= binom.ppf(1e-6, lines, 0.05)
 
 
-def test_extrapolated_tail_of_exponential_scores_is_about_right() -> None:
+def test_a_tail_that_fits_is_an_estimate_and_no_promise() -> None:
     rng = np.random.default_rng(1)
     truth = -math.log(1e-4)
-    found = [Calibration.of(rng.exponential(size=300), "split").threshold(1e-4) for _ in range(200)]
+    found = [Calibration.of(rng.exponential(size=600), "split").threshold(1e-4) for _ in range(120)]
     assert all(limit.extrapolated for limit in found)
-    assert np.median([limit.threshold for limit in found]) == pytest.approx(truth, rel=0.1)
+    estimates = [limit for limit in found if limit.treatment == "tail"]
+    assert len(estimates) > 100
+    assert np.median([limit.threshold for limit in estimates]) == pytest.approx(truth, rel=0.15)
+    for limit in found:
+        assert limit.guaranteed_rate == pytest.approx(1 - 0.05 ** (1 / 600))
+        assert (limit.treatment == "refused") == (limit.reason is not None)
+
+
+def test_too_few_scores_or_a_tail_that_does_not_fit_are_refused_and_leave_the_highest_good_score() -> None:
+    few = Calibration.of(np.arange(249), "split").threshold(1e-4)
+    assert (few.treatment, few.threshold) == ("refused", 248)
+    assert few.reason == "an estimate from the tail takes 250 good scores, there are 249"
+    rng = np.random.default_rng(2)
+    kinds = np.where(rng.random(1000) < 0.02, 8 + 0.3 * rng.normal(size=1000), rng.normal(size=1000))
+    mixed = Calibration.of(kinds, "split").threshold(1e-4)
+    assert (mixed.treatment, mixed.threshold) == ("refused", kinds.max())
+    assert "generalised Pareto" in mixed.reason
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(250, 600), st.floats(1e-7, 2e-3))
+@settings(max_examples=30)
+def test_an_estimate_is_never_below_the_highest_good_score(seed: int, n: int, rate: float) -> None:
+    scores = np.random.default_rng(seed).normal(size=n)
+    limit = Calibration.of(scores, "split").threshold(rate)
+    assert limit.extrapolated
+    assert limit.threshold >= scores.max()
 
 
 def test_identical_scores_have_no_tail_to_extrapolate() -> None:
@@ -140,78 +161,68 @@ def test_impossible_rates_are_refused(rate: float) -> None:
         Calibration.of([1.0], "split").threshold(rate)
 
 
-def test_statement_tells_promise_from_guess() -> None:
+def test_a_threshold_is_there_at_once() -> None:
+    calibration = Calibration.of(np.random.default_rng(0).normal(size=20_000), "split")
+    calibration.threshold(1e-6)
+    assert calibration.tail is calibration.tail  # fitted once
+
+
+def test_statement_tells_promise_from_estimate_from_refusal() -> None:
     enough = Calibration.of(np.arange(100), "split").threshold(0.05)
-    assert "at most 4.66 %" in enough.statement()
-    assert "EXTRAPOLATED" not in enough.statement()
-    assert "about" in enough.statement(approximate=True)
-    few = Calibration.of(np.arange(20), "split").threshold(0.01)
-    assert "EXTRAPOLATED" in few.statement()
-    assert "needs 299" in few.statement()
+    assert "at most 4.66 % of good images, with 95 % confidence from 100 good images" in enough.statement()
+    assert "ESTIMATED" not in enough.statement()
+    assert "at most about" in Calibration.of(np.arange(100), "cross").threshold(0.05).statement()
+    few = Calibration.of(np.arange(20), "split").limit(parse_false_alarms("1 in 100"))
+    assert "asked 1 in 100, which is 1 % of good images" in few.statement()
+    assert "the highest good score: more cannot be said" in few.statement()
+    assert few.lines()["to promise it"] == "279 more good images would do"
+    assert few.lines()["to estimate it"] == "230 more good images may be enough"
+    tail = Calibration.of(np.random.default_rng(0).exponential(size=500), "split").threshold(1e-4)
+    assert "ESTIMATED" in tail.statement()
+    assert "29456 more good images would do" in tail.statement()
+
+
+def test_a_video_is_asked_and_promises_per_time() -> None:
+    calibration = Calibration.of_video(np.random.default_rng(0).normal(size=8000), frame_s=0.2)
+    assert calibration.unit == "block"
+    assert calibration.block_s == calibration.decorrelation * 0.2
+    limit = calibration.limit(parse_false_alarms("1 per 8h"))
+    assert limit.asked == pytest.approx(calibration.block_s / 28800)
+    said = limit.lines()
+    assert said["asked"].startswith("1 per 8h, which is one per 8 h (")
+    assert "at most one per" in said["guaranteed"]
+    # Three times as long as the time between two false alarms that are accepted: -ln 0.05 is about 3.
+    assert limit.n_needed * limit.unit_s == pytest.approx(3 * 28800, rel=0.01)
+    assert "23.5 h more of good video" in said["to promise it"]
+
+
+def test_whoever_accepts_more_than_one_in_each_block_gets_a_threshold_too() -> None:
+    calibration = Calibration.of_video(np.random.default_rng(0).normal(size=1000), frame_s=60.0)
+    assert calibration.limit(parse_false_alarms("1 per min")).asked == 0.5
+
+
+def test_per_time_needs_a_rate_where_the_model_knows_none() -> None:
+    images = Calibration.of(np.arange(100), "split")
+    with pytest.raises(ValueError, match="state fps"):
+        images.limit(parse_false_alarms("1 per 8h"))
+    assert images.limit(parse_false_alarms("1 per h"), fps=0.01).asked == pytest.approx(1 / 36)
+    silent = Calibration.of(np.arange(100), "split", decorrelation=10)
+    assert silent.limit(parse_false_alarms("1 per h"), fps=2.0).asked == pytest.approx(5 / 3600)
+
+
+def test_pixels_are_held_to_the_score_s_threshold_or_to_that_of_their_peaks() -> None:
+    scale = MapScale(low=0.0, high=1.0)
+    same = Calibration.of(np.arange(100), "split").model_copy(update={"scale": scale})
+    limit = same.threshold(0.05)
+    assert same.pixel_threshold(limit) == limit.threshold
+    peaks = tuple(float(10 * i) for i in range(100))
+    other = same.model_copy(update={"peaks": peaks})
+    assert other.pixel_threshold(limit) == 10 * limit.threshold
+    assert Calibration.of(np.arange(100), "split").pixel_threshold(limit) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "fps", "share"),
-    [
-        ("5%", None, 0.05),
-        ("0.5 %", None, 0.005),
-        ("10ppm", None, 1e-5),
-        ("1 in 1000", None, 1e-3),
-        ("0.01", None, 0.01),
-        (".01", None, 0.01),
-        ("1e-4", None, 1e-4),
-        ("1 per 8h", 10.0, 1 / (8 * 3600 * 10)),
-        ("2 per day", 1.0, 2 / 86400),
-        ("1 per 30 min", 2.0, 1 / 3600),
-        ("3 per 2 Hours", 1.0, 3 / 7200),
-        ("1 per 10s", 25.0, 1 / 250),
-    ],
+    ("seconds", "said"), [(0.04, "0.04 s"), (1, "1 s"), (100, "1.7 min"), (7600, "2.1 h"), (4e5, "4.6 days")]
 )
-def test_false_alarms_are_understood(text: str, fps: float | None, share: float) -> None:
-    assert parse_false_alarms(text, fps) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
-    ("text", "fps", "says"),
-    [
-        ("1 per 8h", None, "state fps"),
-        ("5", None, "between 0 and 1"),
-        ("0%", None, "between 0 and 1"),
-        ("1 in 0", None, "0 frames"),
-        ("1 per 8ms", 10.0, "not understood"),
-        ("seldom", None, "not understood"),
-        ("", None, "not understood"),
-        ("-1%", None, "not understood"),
-        ("1 per 0h", 5.0, "spans no frames"),
-        ("10 per s", 5.0, "between 0 and 1"),
-    ],
-)
-def test_unclear_false_alarms_are_refused_with_the_mend(text: str, fps: float | None, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        parse_false_alarms(text, fps)
-
-
-def test_decorrelation_time_of_independent_scores_is_short() -> None:
-    assert decorrelation_time(np.random.default_rng(0).normal(size=2000)) <= 2
-
-
-def test_decorrelation_time_of_an_autoregressive_process_is_the_known_one() -> None:
-    # For x_t = a x_(t-1) + e the integrated time is (1 + a) / (1 - a).
-    rng, a = np.random.default_rng(0), 0.9
-    x = np.zeros(20_000)
-    for t in range(1, x.size):
-        x[t] = a * x[t - 1] + rng.normal()
-    assert decorrelation_time(x) == pytest.approx(19, rel=0.2)
-
-
-@pytest.mark.parametrize("scores", [[1.0], [2.0, 2.0, 2.0]])
-def test_decorrelation_time_without_variation_is_one(scores: list[float]) -> None:
-    assert decorrelation_time(scores) == 1
-
-
-@given(st.lists(st.floats(-10, 10), min_size=1, max_size=50), st.integers(1, 60))
-def test_block_maxima_cover_every_score(scores: list[float], length: int) -> None:
-    maxima = block_maxima(scores, length)
-    assert len(maxima) == max(len(scores) // length, 1)
-    assert max(maxima) == max(scores)
-    assert all(m in scores for m in maxima)
+def test_stretches_of_time_are_said_in_two_digits(seconds: float, said: str) -> None:
+    assert span(seconds) == said
