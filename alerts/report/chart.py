@@ -69,7 +69,7 @@ def _binned(line: LineReport, begin_ns: int, end_ns: int) -> tuple[int, dict[int
 
 
 def _bar(left: float, width: float, counts: Counts, most: int, name: str) -> Iterator[str]:
-    foot = HEIGHT - _FOOT
+    foot: float = HEIGHT - _FOOT
     room = foot - _TOP
     for fill, count in (
         ("#cfd8d3", counts.passed),

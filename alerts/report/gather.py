@@ -45,7 +45,9 @@ def _line(history: History, shifts: Shifts, line: str, period: Period) -> LineRe
         reasons=shifts.reasons(line, **within),
         alerts=shifts.alerts(line, **within),
         held=shifts.held(line, **within),
-        challenges=Audits(history.database).results(line=line, limit=_CHALLENGES, **within)[::-1],
+        challenges=Audits(history.database).results(
+            line=line, since_ns=period.begin_ns, until_ns=period.end_ns, limit=_CHALLENGES
+        )[::-1],
         notes=shifts.notes(line, **within),
     )
     escapes = len(Labels(history).escapes(line, **within))
