@@ -17,11 +17,12 @@ from inference import serving, worker
 from inference.calibration import Calibration
 from inference.config import JudgeConfig, WorkerConfig
 from inference.false_alarms import parse_false_alarms
+from inference.scene import SceneBuilder
 from inference.smoothing import Smoother
 from ingest import service
 from ingest.config import CaptureConfig
 from ingest.journal import leftovers
-from ingest.preprocess import prepare
+from ingest.preprocess import Preprocessing, prepare
 from ingest.service import capture
 from storage.config import StorageConfig
 from storage.lines import Lines
@@ -200,6 +201,9 @@ def test_a_frame_that_hardly_passes_has_a_picture_now_and_then(site, tmp_path):
 
 def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path):
     folder = write_plates(tmp_path / "parts", 12, first=500)
+    learned = SceneBuilder()
+    learned.add(np.stack([prepare(plate(number), Preprocessing(size=(64, 64))) for number in range(40)]))
+    recalibrate(site, scene=learned.scene())
     for number in (3, 4):
         knocked = np.roll(plate(500 + number), (6, -8), axis=(0, 1))
         cv2.imwrite(str(folder / f"{number:04}.png"), knocked)
@@ -214,7 +218,6 @@ def test_what_an_unfit_camera_sees_is_unknown_and_not_judged(site, tmp_path):
 
 
 def test_the_freshest_frame_wins_and_the_others_are_counted(site):
-    recalibrate(site, scene=None)
     with working(site, max_batch=1, threads=1) as endpoint:
         source = "synthetic:belt?fps=300&size=96x96&defect_every=0&frames=300"
         assert run_capture(site, endpoint, source, policy="latest") == 0
@@ -241,7 +244,6 @@ def test_a_camera_that_shows_nothing_new_or_nothing_at_all_passes_nothing(site, 
 
 
 def test_a_promoted_version_takes_over_while_frames_keep_coming(site):
-    recalibrate(site, scene=None)  # a belt is no plate that was knocked
     registry = Registry(site.models)
     registry.write(
         "plate",
