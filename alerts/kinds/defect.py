@@ -5,7 +5,7 @@ from alerts.evidence import NS, Evidence, weigh
 from alerts.opening import alert_for, changed, cleared, gone_on, may_raise, raised
 from alerts.state import RuleState
 from alerts.texts import added_text, defect_text
-from storage.records import AlertKind, Transition, Verdict
+from storage.records import Alert, AlertKind, Transition, Verdict
 
 _KIND = AlertKind.DEFECT
 
@@ -18,7 +18,10 @@ def judged(
     evidence, weighed = weigh(state.evidence, verdict, rules, at_ns=at_ns, newest=newest, event=event)
     state = state.model_copy(update={"evidence": evidence})
     if event:
-        return _with_worst(gone_on(state, _KIND, at_ns)) if weighed.goes_on else state
+        if weighed.goes_on:
+            state = gone_on(state, _KIND, at_ns)
+            state = changed(state, _with_worst(state.open[_KIND], evidence))
+        return state
     if weighed.started_ns is None or not may_raise(state, _KIND, at_ns):
         return state
     if weighed.added_up is None:
@@ -28,7 +31,7 @@ def judged(
     alert = alert_for(verdict, _KIND, text, started_ns=weighed.started_ns, count=weighed.count)
     if alert.evidence is None and evidence.pictured is not None:
         alert = alert.model_copy(update={"evidence": evidence.pictured.evidence})
-    return _with_worst(raised(state, verdict.id, alert, out))
+    return raised(state, verdict.id, _with_worst(alert, evidence), out)
 
 
 def over_ns(state: RuleState, rules: AlertRules) -> int:
@@ -42,11 +45,10 @@ def clear(state: RuleState, rules: AlertRules, out: list[Transition]) -> RuleSta
     return state.model_copy(update={"evidence": Evidence()})
 
 
-def _with_worst(state: RuleState) -> RuleState:
-    alert, worst, pictured = state.open[_KIND], state.evidence.worst, state.evidence.pictured
+def _with_worst(alert: Alert, evidence: Evidence) -> Alert:
     update: dict[str, object] = {}
-    if worst is not None:
-        update |= {"worst_verdict": worst.verdict, "worst_score": worst.score}
-    if pictured is not None:
-        update["worst_evidence"] = pictured.evidence
-    return changed(state, alert.model_copy(update=update))
+    if evidence.worst is not None:
+        update |= {"worst_verdict": evidence.worst.verdict, "worst_score": evidence.worst.score}
+    if evidence.pictured is not None:
+        update["worst_evidence"] = evidence.pictured.evidence
+    return alert.model_copy(update=update)
