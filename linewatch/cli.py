@@ -32,6 +32,7 @@ _MODULES = (
     "fitting",
     "judging",
     "updating",
+    "learning",
     "golden",
     "benchmarking",
     "models",
