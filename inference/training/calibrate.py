@@ -9,6 +9,7 @@ from inference.training.datasets import GoodImages, calibration_images, good_ima
 from inference.training.images import groups
 from inference.training.observing import Observer
 from inference.training.report import Report, silent
+from ingest.preprocess import Preprocessing
 from storage.models import Bundle
 
 
@@ -43,12 +44,7 @@ def calibrate(
         FitError: the model gives a score that is not finite, or images were to be smoothed.
     """
     engine = Engine(bundle, device=device)
-    root = Path(data)
-    if root.is_dir():
-        images, content = calibration_images(root, engine.preprocessing)
-        good = GoodImages(train=images, calibration=None, video=False, fingerprint=content)
-    else:
-        good = good_images(data, engine.preprocessing, every=every, limit=limit, fps=fps)
+    good = images_to_calibrate_on(data, engine.preprocessing, every=every, limit=limit, fps=fps)
     if smoothing is None:
         smoothing = 1 if engine.calibration is None or not good.video else engine.calibration.smoothing
     if good.fingerprint == bundle.manifest.data_fingerprint:
@@ -62,3 +58,18 @@ def calibrate(
     calibration = seen.calibration(frame_s=good.frame_s)
     bundle.set_calibration(calibration.model_dump(mode="json"))
     return calibration
+
+
+def images_to_calibrate_on(
+    data: str, preprocessing: Preprocessing, *, every: int = 1, limit: int = 2000, fps: float | None = None
+) -> GoodImages:
+    """Find good images for calibration as `train`: `calibration/good`, a folder of good images, or a source's frames.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    root = Path(data)
+    if not root.is_dir():
+        return good_images(data, preprocessing, every=every, limit=limit, fps=fps)
+    images, content = calibration_images(root, preprocessing)
+    return GoodImages(train=images, calibration=None, video=False, fingerprint=content)

@@ -103,6 +103,23 @@ class FolderImages:
         return [path for path in self._paths if str(path) not in self._unreadable.names]
 
 
+class PreparedImages:
+    """A few pictures that are prepared already, in memory."""
+
+    def __init__(self, pictures: Sequence[RGB]) -> None:
+        self._pictures = tuple(pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[RGB]:
+        return iter(self._pictures)
+
+    def select(self, indices: Sequence[int]) -> "PreparedImages":
+        """Some of them."""
+        return PreparedImages([self._pictures[i] for i in indices])
+
+
 class _Spool:
     """An unnamed temporary file, closed when the last pictures that read from it are gone."""
 

@@ -3,25 +3,30 @@
 import time
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from inference.calibration import Calibration
-from inference.detectors.base import Progress
+from inference.detectors.base import Detector, Progress
 from inference.engine import choose_device, load_detector, save_detector
 from inference.errors import DataError, EngineError
 from inference.false_alarms import USUAL, FalseAlarms
 from inference.training.datasets import good_images
 from inference.training.fit import Recipe, hold_out, references
-from inference.training.images import groups, to_batch
+from inference.training.images import Images, groups, to_batch
 from inference.training.observing import Observer
 from inference.training.report import Report, silent
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
 
-_LEARNED = "learned"  # fingerprints of all the images a model has learned from, oldest first
+LEARNED = "learned"
+"""Key of the metrics: fingerprints of all the images a model has learned from, oldest first."""
+LEARNED_ALERTS = "learned_alerts"
+"""Key of the metrics: ids of all the alerts a model has learned from, oldest first (`inference.training.learn`)."""
+LEARNING_SINCE = "learning_since"
+"""Key of the metrics: when the model was fitted that all its learning began with, UTC, ISO 8601."""
 
 
 @runtime_checkable
@@ -38,6 +43,48 @@ class Updatable(Protocol):
     ) -> None:
         """Learn from batches `[B, 3, H, W]`, oldest first, as `inference.detectors.padim.Padim.update` says."""
         ...
+
+
+def open_learner(bundle: Bundle, *, device: str, batch: int) -> tuple[Recipe, Detector]:
+    """Load a model that is to learn on, and the recipe to judge with it.
+
+    Raises:
+        EngineError: no such device, or the detector cannot learn from more images.
+        storage.errors.StorageError: the bundle cannot be read.
+    """
+    manifest, chosen = bundle.manifest, choose_device(device)
+    detector = load_detector(bundle).to(chosen)
+    if not isinstance(detector, Updatable):
+        raise EngineError(f"{bundle.ref} is {manifest.detector}, which cannot learn on: fit it anew on all good images")
+    preprocessing = Preprocessing.model_validate(manifest.preprocessing)
+    made = Recipe(manifest.detector, detector.settings, preprocessing, weights=None, device=chosen, batch=batch)
+    return made, detector
+
+
+def learned_alerts(bundle: Bundle) -> list[str]:
+    """Alerts a model has learned from."""
+    return list(bundle.manifest.metrics.get(LEARNED_ALERTS, []))
+
+
+def learning_since(bundle: Bundle) -> str:
+    """When the model was fitted whose alerts it may learn from, UTC, ISO 8601."""
+    return str(bundle.manifest.metrics.get(LEARNING_SINCE, bundle.manifest.created))
+
+
+def learn_on(
+    made: Recipe, detector: Detector, images: Images, *, half_life: float | None, n_train: int, report: Report
+) -> None:
+    """Let a detector of `open_learner` learn from more good images, oldest first; arguments as `update_model` has them.
+
+    Raises:
+        FitError: nothing can be learned from them.
+    """
+    cast("Updatable", detector).update(
+        (to_batch(group).to(made.device) for group in groups(images, made.batch)),
+        half_life=half_life,
+        n_train=n_train,
+        progress=lambda done, _total, note="", /: report("updating", done, len(images), note),
+    )
 
 
 def update_model(
@@ -80,14 +127,11 @@ def update_model(
         storage.errors.StorageError: the bundle cannot be read or written.
     """
     started = time.monotonic()
-    manifest, chosen = bundle.manifest, choose_device(device)
-    detector = load_detector(bundle).to(chosen)
-    if not isinstance(detector, Updatable):
-        raise EngineError(f"{bundle.ref} is {manifest.detector}, which cannot learn on: fit it anew on all good images")
-    preprocessing = Preprocessing.model_validate(manifest.preprocessing)
-    made = Recipe(manifest.detector, detector.settings, preprocessing, weights=None, device=chosen, batch=batch)
+    manifest = bundle.manifest
+    made, detector = open_learner(bundle, device=device, batch=batch)
+    preprocessing = made.preprocessing
     good = good_images(data, preprocessing, every=every, limit=limit, fps=fps)
-    learned = [*manifest.metrics.get(_LEARNED, [manifest.data_fingerprint]), good.fingerprint]
+    learned = [*manifest.metrics.get(LEARNED, [manifest.data_fingerprint]), good.fingerprint]
     if good.fingerprint in learned[:-1]:
         raise DataError(f"{data} holds the very images {bundle.ref} has learned from: name images it has not seen")
     train, held_out = (good.train, good.calibration) if good.calibration is not None else hold_out(made, good)
@@ -102,12 +146,7 @@ def update_model(
             made.observe(detector, part, seen, "judging as before", report)
         rejected = np.count_nonzero(seen.scores > limit_before)
         before = {"rejected_before": int(rejected), "judged_before": seen.scores.size}
-    detector.update(
-        (to_batch(group).to(chosen) for group in groups(train, batch)),
-        half_life=half_life,
-        n_train=manifest.n_train,
-        progress=lambda done, _total, note="", /: report("updating", done, len(train), note),
-    )
+    learn_on(made, detector, train, half_life=half_life, n_train=manifest.n_train, report=report)
     seen = Observer(video=good.video, smoothing=smoothing)
     made.observe(detector, held_out, seen, "calibrating", report)
     calibration = seen.calibration(frame_s=good.frame_s)
@@ -128,6 +167,8 @@ def update_model(
             "good_score_median": float(np.median(calibration.scores)),
             "good_score_max": calibration.scores[-1],
             **before,
-            _LEARNED: learned,
+            LEARNED: learned,
+            LEARNED_ALERTS: learned_alerts(bundle),
+            LEARNING_SINCE: learning_since(bundle),
         },
     )
