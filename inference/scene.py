@@ -42,6 +42,8 @@ _SHARPEST = 0.75  # quantile: focus is measured in the cells with most detail, w
 _FEWEST_SHARP = 5
 _CHANGED = 0.25  # logarithm of brightness
 _MOSTLY_LOST = 0.5  # share of lost cells above which, with no tile in its place, the camera looks elsewhere
+_OWN_TEXTURE = 0.3  # of the reference's energy
+_BUSY = 0.25  # share of cells with texture, 0.5 in the reference
 _BLURRED_PLACE = 1.0  # pixels by which a blurred picture may seem moved
 _ALL_LOST = 0.9  # so much lost texture is a cover, even one as bright as the scene
 _WIDE = 0.3  # a good range of light, logarithm, or of sharpness, share, above which it is no evidence
@@ -164,16 +166,10 @@ class SceneWatch:
         moved, light, covered, sharpness = self.moved(seen), self.light(seen), self.covered(seen), self.sharpness(seen)
         blurred = _below(sharpness, scene.blurred_below)
         # A blurred picture cannot be located as well.
-        if (
-            _above(moved, scene.moved_above)
-            and moved != math.inf
-            and not (blurred and not _above(moved, _BLURRED_PLACE))
-        ):
+        if _above(moved, scene.moved_above) and not (blurred and _below(moved, _BLURRED_PLACE)):
             return Condition.MOVED
         if _above(covered, scene.occluded_above):
             return Condition.OCCLUDED
-        if _above(moved, scene.moved_above) and moved == math.inf:
-            return Condition.MOVED
         if scene.light is not None and (_below(light, scene.light[0]) or _above(light, scene.light[1])):
             return Condition.LIGHT
         return Condition.BLURRED if blurred else Condition.OK
@@ -189,16 +185,24 @@ class SceneWatch:
         if found.count >= _MOST * max(len(self._tiles), _FEWEST_TILES):
             return found.moved
         still = int(np.sum(np.abs(seen.shifts[clear]) <= _STILL))
-        lost = self._lost(seen)
-        return math.inf if still <= 1 and lost is not None and lost > _MOSTLY_LOST else None
+        lost = self._textured & ~seen.white & (seen.alike < _LOST)
+        elsewhere = still <= 1 and lost.sum() > _MOSTLY_LOST * self._textured.sum() >= _MOSTLY_LOST * _FEWEST_CELLS
+        # What is seen instead has texture of its own, unlike a cover or a picture without focus.
+        return math.inf if elsewhere and seen.busy > _BUSY else None
 
     def light(self, seen: Measures) -> float | None:
         """Logarithm of brightness over the reference's; None: no cells to measure it in."""
         return _median(seen.levels[self._steady], _FEWEST_CELLS)
 
     def sharpness(self, seen: Measures) -> float | None:
-        """Share of the reference's sharpness, where the same things are seen; None: too few are."""
-        return _median(seen.sharpness[self._sharp & (seen.alike > _LOST)], _FEWEST_SHARP)
+        """Share of the reference's sharpness, where the same things are seen.
+
+        None: too few are. Zero: too few are because nearly all texture has gone.
+        """
+        sharpness = _median(seen.sharpness[self._sharp & (seen.alike > _LOST)], _FEWEST_SHARP)
+        if sharpness is None and self._textured.sum() >= _FEWEST_CELLS:
+            return 0.0 if np.quantile(seen.texture[self._textured], _SHARPEST) < _OWN_TEXTURE else None
+        return sharpness
 
     def covered(self, seen: Measures) -> float | None:
         """Share of the picture in which the scene is not found; None: no cells to measure it in.

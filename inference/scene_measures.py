@@ -41,10 +41,13 @@ class Measures:
 
     Attributes:
         shifts: `[9]` complex: displacement of each tile (right + i down), in pixels.
-        peaks: `[9]` height of each tile's correlation, 0 to about 1: how surely the scene is there.
+        peaks: `[9]` height of each tile's correlation, 0 to about 1, for as much of it as is still in view: how surely
+            the scene is there.
         levels: `[16, 16]` logarithm of each cell's brightness over the reference's.
         alike: `[16, 16]` correlation of each cell's texture with the reference's, -1 to 1, whatever the light.
+        texture: `[16, 16]` energy of each cell's texture over the reference's.
         sharpness: `[16, 16]` share of the finest detail in each cell's texture, over the reference's.
+        busy: share of the cells with more texture than half of the reference's have.
         white: `[16, 16]` bool: cells mostly clipped, in which no texture can show.
     """
 
@@ -52,7 +55,9 @@ class Measures:
     peaks: Grey
     levels: Grey
     alike: Grey
+    texture: Grey
     sharpness: Grey
+    busy: float
     white: NDArray[np.bool_]
 
 
@@ -90,6 +95,7 @@ class Reference:
         self._levels = _cells(half)
         self._waves = _waves(half)
         self._energy = _cells(self._waves**2)
+        self._usual = np.median(self._energy) + _NOISE
         self.detail = _cells(_detail(grey))
 
     def measure(self, picture: NDArray[np.uint8]) -> Measures:
@@ -104,7 +110,9 @@ class Reference:
             peaks=peaks,
             levels=np.log((levels + _DARK_END) / (self._levels + _DARK_END)),
             alike=_cells(waves * self._waves) / np.sqrt(energy * mine),
+            texture=energy / mine,
             sharpness=detail * mine / (energy * (self.detail + _NOISE)),
+            busy=float(np.mean(energy > self._usual)),
             white=levels > 247,
         )
 
@@ -139,7 +147,10 @@ class Reference:
         dx = _vertex(surface[tile, down, across - 1], top, surface[tile, down, (across + 1) % wide])
         y = (down + tall // 2) % tall - tall // 2 + dy
         x = (across + wide // 2) % wide - wide // 2 + dx
-        return np.asarray(x + 1j * y, np.complex64), top / np.float32(self._highest)
+        in_view = (
+            (1 - np.abs(x) / wide) * (1 - np.abs(y) / tall)
+        ) ** 2  # squared for the window, which favours the middle
+        return np.asarray(x + 1j * y, np.complex64), np.asarray(top / (self._highest * in_view), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
