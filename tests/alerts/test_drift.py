@@ -98,6 +98,24 @@ def test_the_martingale_has_mean_one() -> None:
     assert abs(np.mean(ends) - 1) < 4 * np.std(ends) / math.sqrt(len(ends))
 
 
+@pytest.mark.parametrize("n", [20, 200])
+def test_it_is_the_urn_and_the_jumper_written_out(n: int) -> None:
+    """Against the definitions, in plain numbers and without bookkeeping."""
+    rng = np.random.default_rng(n)
+    p = p_values(rng.normal(size=n), rng.normal(size=300))
+    gaps, groups = n + 1, min(drift.GROUPS, n + 1)
+    urn = [gap * groups // gaps for gap in range(gaps)]  # one ball per gap, then one per score
+    capital = np.zeros(3)
+    for t, (value, test) in enumerate(zip(p, bet(p, n), strict=True), start=1):
+        group = (round(value * gaps) - 1) * groups // gaps
+        u = sum(ball < group for ball in urn) + drift._uniform(f"x/{t - 1}") * urn.count(group)
+        capital += 1 / (t * (t + 1)) / 3
+        capital = 0.99 * capital + 0.01 * capital.sum() / 3
+        capital *= 1 + np.array([-1, 0, 1]) * (u / len(urn) - 0.5)
+        urn.append(group)
+        assert test.log_capital == pytest.approx(math.log(capital.sum() + 1 / (t + 1)), abs=1e-9)
+
+
 @pytest.mark.parametrize("shift", [1.5, -1.5], ids=["rising", "falling"])
 @pytest.mark.parametrize("quiet", [0, 3000])
 def test_a_shift_is_found_soon_and_its_direction_told(shift: float, quiet: int) -> None:

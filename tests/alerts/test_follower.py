@@ -6,22 +6,26 @@ from typing import Any
 import pytest
 import redis
 import structlog
+from sqlalchemy import select
 from structlog.typing import EventDict
 
 from alerts import follower as following
 from alerts.config import AlertRules
 from alerts.follower import Follower
 from alerts.pulse import Pulse
-from storage import keys
+from storage import keys, tables
 from storage.challenges import ChallengeStream
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
 from storage.history import START, Consequences, Counts, History
 from storage.lines import Lines
-from storage.records import Alert, AlertKind, Change, LineState, Verdict
+from storage.records import Alert, AlertKind, Basis, Challenge, Change, Held, LineState, Status, Verdict
 from storage.verdicts import VerdictStream
 
-RULES = {"a": AlertRules(silent_after=0), "b": AlertRules.model_validate({"raise": "2 of 3", "silent_after": 0})}
+RULES = {
+    "a": AlertRules(silent_after=0),
+    "b": AlertRules.model_validate({"raise": "2 of 3", "silent_after": 0, "cusum": {"slack": 1.2}, "hold": "5%"}),
+}
 AUDIENCE = {Change.RAISED: ["hook"], Change.CLEARED: ["hook"]}
 
 
@@ -60,11 +64,12 @@ def mixture(make_belt: Any, count: int, seed: int = 0) -> list[Verdict]:
     verdicts = []
     for belt in belts:
         for status in itertools.chain(chance.choices(kinds, k=count), ["reject"], ["pass"] * 60):
-            reason = chance.choice(["late", "late", "frozen", "dark"]) if status == "unknown" else None
-            repeat = 12 if status == "unknown" and chance.random() < 0.1 else 1
-            repeat = 1 if status != "unknown" else repeat
-            verdicts += [belt.verdict(status, **({"reason": reason} if reason else {})) for _ in range(repeat)]
-        verdicts += belt.verdicts(*["pass"] * 10)
+            reason = chance.choice(["late", "late", "frozen", "dark", "moved"]) if status == "unknown" else None
+            repeat = 12 if status == "unknown" and chance.random() < 0.2 else 1
+            p = 0.01 if status == "reject" else (1 + chance.randrange(100)) / 100
+            fields = {"reason": reason} if reason else {"p_value": p, "basis": Basis(n=99, limit=6.0)}
+            verdicts += [belt.verdict(status, **fields) for _ in range(repeat)]
+        verdicts += belt.verdicts(*["pass"] * 60)
     chance.shuffle(belts)
     return sorted(verdicts, key=lambda v: (v.captured_ns, v.line))
 
@@ -144,7 +149,8 @@ def test_killed_at_every_commit_it_ends_like_an_uninterrupted_replay(
     expected = everything(replay)
     replay.close()
     assert len(expected[0]) > 10
-    assert {alert.kind for alert in expected[0]} >= {AlertKind.DEFECT, AlertKind.CAMERA_FROZEN, AlertKind.CAMERA_DARK}
+    camera = {AlertKind.CAMERA_FROZEN, AlertKind.CAMERA_DARK, AlertKind.CAMERA_MOVED}
+    assert {alert.kind for alert in expected[0]} >= {AlertKind.DEFECT, *camera}
     assert all(alert.cleared_ns for alert in expected[0])
     history = Fragile.open(storage)
     history.after = after
@@ -199,6 +205,143 @@ def test_the_stream_is_trimmed_but_never_past_what_is_committed(
     lines.record(belt.verdicts("pass"))
     follower.follow(block_ms=0)
     assert follower.hole is None
+
+
+def test_reasons_are_counted_and_what_a_line_is_held_to_is_kept(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    basis = Basis(n=99)
+    verdicts = [
+        belt.verdict("pass", basis=basis),
+        belt.verdict("unknown"),
+        belt.verdict("unknown", reason="moved"),
+        belt.verdict("unknown", reason="moved"),
+        belt.verdict("reject", basis=basis),
+        belt.verdict("pass", basis=basis, model="m@2"),
+        belt.verdict("pass", basis=basis, model="m@2", threshold=0.6),
+    ]
+    straggler = verdicts.pop(4)
+    lines.record([*verdicts, straggler])
+    follow_all(make(redis_client, history))
+    lines.record([belt.verdict("pass", basis=basis, model="m@2", threshold=0.6)])
+    follow_all(make(redis_client, history))
+    with history.database.reading() as db:
+        reasons = {(row.line, row.reason): row.count for row in db.execute(select(tables.reasons))}
+        held = [Held(**row._mapping) for row in db.execute(select(tables.held).order_by(tables.held.c.since_ns))]
+    assert reasons == {("a", "late"): 1, ("a", "moved"): 2}
+    assert held == [
+        Held(line="a", since_ns=one.captured_ns, model=model, threshold=threshold, n_good=99)
+        for one, model, threshold in (
+            (verdicts[0], "m@1", 0.5),
+            (verdicts[4], "m@2", 0.5),
+            (verdicts[5], "m@2", 0.6),
+        )
+    ]
+
+
+# --- golden samples --------------------------------------------------------------------------------------------
+
+
+def shown(status: Status, at_ns: int, line: str = "a") -> Challenge:
+    return Challenge(
+        line=line,
+        image="dent.png",
+        expected="reject",
+        status=status,
+        model="m@1",
+        worker="w0",
+        occasion="shift",
+        at_ns=at_ns,
+    )
+
+
+def kept(history: History) -> list[Challenge]:
+    with history.database.reading() as db:
+        found = db.scalars(select(tables.challenges.c.challenge).order_by(tables.challenges.c.at_ns))
+        return [Challenge.model_validate_json(one) for one in found]
+
+
+def test_golden_samples_are_kept_and_become_alerts(redis_client: redis.Redis, history: History) -> None:
+    stream = ChallengeStream(redis_client)
+    follower, pulse = make(redis_client, history), Pulse(0.0)
+    missed, found = shown(Status.PASS, 1000), shown(Status.REJECT, 2000)
+    stream.add(missed)
+    assert follower.tick(pulse, now=1.0, now_ns=5000)
+    assert not follower.tick(pulse, now=2.0, now_ns=6000)
+    (alert,) = history.alerts()
+    assert (alert.kind, alert.raised_ns, alert.cleared_ns) == (AlertKind.GOLDEN_MISSED, 1000, None)
+    assert [d.key for d in history.due("hook", now_ns=1)] == [f"{alert.id}:raised"]
+    assert "dent.png" in alert.text
+    resumed = make(redis_client, history)
+    assert not resumed.tick(pulse, now=3.0, now_ns=7000)
+    stream.add(found)
+    assert resumed.tick(pulse, now=4.0, now_ns=8000)
+    assert history.alerts()[0].cleared_ns == 2000
+    assert kept(history) == [missed, found]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a commit", "after a commit"])
+def test_killed_over_golden_samples_it_loses_and_doubles_none(
+    redis_client: redis.Redis, storage: StorageConfig, *, after: bool
+) -> None:
+    history = Fragile.open(storage)
+    history.after = after
+    results = [shown(status, 1000 + i) for i, status in enumerate([Status.PASS, Status.REJECT, Status.PASS] * 3)]
+    for one in results:
+        ChallengeStream(redis_client).add(one)
+        history.die_at = 1
+        with pytest.raises(Killed):
+            make(redis_client, history).tick(Pulse(0.0), now=1.0, now_ns=5000)
+        make(redis_client, history).tick(Pulse(0.0), now=1.0, now_ns=5000)
+    assert kept(history) == results
+    alerts = sorted(history.alerts(), key=lambda alert: alert.raised_ns)
+    assert [alert.id for alert in alerts] == [f"a/golden/{i}/golden_missed" for i in range(1, 5)]
+    assert [(alert.raised_ns, alert.cleared_ns) for alert in alerts] == [
+        (1000, 1001),
+        (1002, 1004),
+        (1005, 1007),
+        (1008, None),
+    ]
+    history.close()
+
+
+def test_golden_samples_are_read_on_after_redis_lost_its_data(redis_client: redis.Redis, history: History) -> None:
+    follower, pulse = make(redis_client, history), Pulse(0.0)
+    ChallengeStream(redis_client).add(shown(Status.REJECT, 1000))
+    follower.tick(pulse, now=1.0, now_ns=5000)
+    redis_client.delete(keys.CHALLENGES)
+    redis_client.xadd(keys.CHALLENGES, {"c": shown(Status.PASS, 2000).model_dump_json()}, id="5-0")
+    assert follower.tick(pulse, now=2.0, now_ns=6000)
+    assert not make(redis_client, history).tick(pulse, now=3.0, now_ns=7000)
+    assert len(kept(history)) == 2
+
+
+def test_an_event_s_end_and_worst_frame_are_kept(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    follower = make(redis_client, history)
+    verdicts = [belt.verdict("reject", score=0.8, evidence="e/0"), belt.verdict("reject", score=0.95, evidence="e/1")]
+    for one in verdicts:
+        lines.record([one])
+        follow_all(follower)
+    (alert,) = history.alerts()
+    assert (alert.started_ns, alert.ended_ns) == (verdicts[0].captured_ns, verdicts[1].captured_ns)
+    assert (alert.worst_verdict, alert.worst_score, alert.worst_evidence) == (verdicts[1].id, 0.95, "e/1")
+
+
+def test_an_event_that_goes_on_without_rejects_is_not_cleared_by_a_tick(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    rules = {"a": AlertRules.model_validate({"hold": "5%", "silent_after": 0})}
+    pulse = Pulse(0.0)
+    follower = Follower(
+        redis_client, history, rules=rules, audience={}, on_verdicts=lambda verdicts: pulse.handle(verdicts, 100.0)
+    )
+    follower.resume()
+    lines.record([belt.verdict("reject", p_value=0.001), *(belt.verdict("pass", p_value=0.04) for _ in range(200))])
+    follow_all(follower)
+    assert not follower.tick(pulse, now=101.0, now_ns=1)
+    assert follower.tick(pulse, now=108.0, now_ns=2)
 
 
 # --- what was missed -------------------------------------------------------------------------------------------
