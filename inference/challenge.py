@@ -22,7 +22,7 @@ from ingest.preprocess import RGB, Preprocessing, prepare
 from ingest.wire import FrameHeader
 from ingest.workerlink import View
 from storage.errors import StorageError
-from storage.golden import INDEX, GoldenSamples, Sample
+from storage.golden import UNLISTED, GoldenSamples, Sample
 from storage.records import Challenge, Status, Verdict
 
 BATCH = 4
@@ -61,7 +61,8 @@ def challenge_model(
     try:
         listed = samples.of(line.line)
     except StorageError as error:
-        return [examination.result(Sample.model_construct(name=INDEX, expected="reject"), str(error))]
+        unlisted = Sample.model_construct(name=UNLISTED, expected="reject", sha256="", added_ns=0)
+        return [examination.result(unlisted, str(error))]
     results: list[Challenge] = []
     for first in range(0, len(listed), BATCH):
         results += examination.show(samples, listed[first : first + BATCH])

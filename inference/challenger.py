@@ -125,8 +125,8 @@ class Challenger:
         if occasion is None:
             return False
         results = challenge_model(
-            served and served.engine,
-            served and served.standard,
+            None if served is None else served.engine,
+            None if served is None else served.standard,
             self._samples,
             line,
             worker=self._worker,

@@ -9,7 +9,7 @@ from linewatch.errors import FrontError
 from storage.audits import Audits
 from storage.challenges import ChallengeStream
 from storage.errors import StoreUnavailable
-from storage.golden import INDEX, GoldenSamples
+from storage.golden import UNLISTED, GoldenSamples
 from storage.history import History
 from storage.models import Registry
 from storage.records import Challenge
@@ -102,7 +102,7 @@ def ask(config: Config, line: str, workers: list[str], *, patience_s: float) -> 
         for position, result in entries:  # noqa: B007 - the position read up to
             if result.line == line:
                 answers[result.worker, result.image] = result
-                unreadable = result.image == INDEX
+                unreadable = result.image == UNLISTED
                 awaited -= {(w, n) for w, n in awaited if w == result.worker and (unreadable or n == result.image)}
         if not entries:
             time.sleep(0.1)
@@ -126,8 +126,8 @@ def judge_here(config: Config, line: str) -> Answers:
     serving.refresh()
     served = serving[line]
     results = challenge_model(
-        served and served.engine,
-        served and served.standard,
+        None if served is None else served.engine,
+        None if served is None else served.standard,
         GoldenSamples(config.storage.golden),
         judge,
         worker=HERE,

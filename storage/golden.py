@@ -26,6 +26,8 @@ from storage.durable import on_disk, replace_synced
 from storage.errors import StorageError
 
 INDEX = "samples.json"
+UNLISTED = "(index)"
+"""Stands for a sample where the index itself cannot be read; none can be called so."""
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 """Names of lines and samples: safe in a path, a key and a page."""
 

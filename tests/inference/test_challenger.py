@@ -217,7 +217,7 @@ def test_without_a_model_or_an_index_everything_is_missed(site, samples):
     assert {(result.status, result.reason) for result in results} == {(Status.UNKNOWN, "no model")}
     (site.golden / "cam" / "samples.json").write_text("{")
     [result] = shown(site, samples)
-    assert (result.image, result.missed) == ("samples.json", True)
+    assert (result.image, result.missed) == ("(index)", True)
     assert "cannot be read" in result.reason
     assert shown(site, GoldenSamples(site.golden / "elsewhere")) == []
 
