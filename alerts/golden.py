@@ -1,4 +1,4 @@
-"""Which golden samples of one line are missed: the last result of each sample and worker. Pure."""
+"""Which golden samples of one line are missed: the results of each worker's last showing. Pure."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,12 +28,13 @@ class Shown(BaseModel):
 
 
 def show(shown: tuple[Shown, ...], challenge: Challenge) -> tuple[Shown, ...]:
-    """Add a result, and forget what it replaces.
+    """Add a result, and forget what it replaces: the worker's former showing, of which all results have one time.
+
+    A showing begins with what is missed, so that a miss that goes on is not taken for mended in between.
 
     Args:
         shown: the last results of the line, oldest first.
-        challenge: the next one. Results more than a day older are forgotten, unless they are of the same worker: that
-            worker, or that sample, is no longer there.
+        challenge: the next one. What is more than a day older is forgotten too: that worker is no longer there.
     """
     new = Shown(
         image=challenge.image,
@@ -43,7 +44,11 @@ def show(shown: tuple[Shown, ...], challenge: Challenge) -> tuple[Shown, ...]:
         model=challenge.model,
         at_ns=challenge.at_ns,
     )
-    kept = [
-        one for one in shown if (one.image, one.worker) != (new.image, new.worker) and new.at_ns - one.at_ns <= _DAY_NS
-    ]
+    kept = [one for one in shown if _stands(one, new)]
     return (*kept, new)[-REMEMBERED:]
+
+
+def _stands(old: Shown, new: Shown) -> bool:
+    if old.worker == new.worker:
+        return old.at_ns == new.at_ns and old.image != new.image
+    return new.at_ns - old.at_ns <= _DAY_NS

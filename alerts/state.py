@@ -31,7 +31,7 @@ class RuleState(BaseModel):
     drift: Drift | None = None
     """None until a verdict has a p-value with its basis."""
     shown: tuple[Shown, ...] = ()
-    """Golden samples, the last result of each and worker, oldest first."""
+    """Golden samples: results of each worker's last showing, oldest first."""
     showings: int = 0
     """Alerts of golden samples so far: what names the next one."""
     held: Held | None = None
