@@ -22,7 +22,7 @@ from inference.threshold import Threshold
 from inference.training.calibrate import images_to_calibrate_on
 from inference.training.confirmed import Frame, pictures
 from inference.training.fit import Recipe, references
-from inference.training.images import Images, PreparedImages
+from inference.training.images import Images, PreparedImages, groups
 from inference.training.observing import Observer
 from inference.training.report import Report, silent
 from inference.training.update import (
@@ -39,6 +39,7 @@ from ingest.preprocess import RGB
 from storage.bundle import REFERENCE
 from storage.models import Bundle, Registry
 
+_BATCH = 8
 _CONFIDENCE = 0.95
 SAME = 1e-4
 """Relative difference of scores up to which they are the same."""
@@ -171,10 +172,10 @@ def findings(learned: Learned, candidate: Engine, limit: Threshold) -> list[Find
         limit: what the line would hold it to.
     """
     threshold, m = limit.threshold, len(learned.references)
-    sealed = np.concatenate([candidate.judge(picture[None]).scores for picture in learned.references])
-    same = np.isclose(sealed, learned.scores, rtol=SAME, atol=0) & (
-        (sealed > threshold) == (learned.scores > threshold)
-    )
+    sealed = np.concatenate([candidate.judge(group).scores for group in groups(learned.references, _BATCH)])
+    # The threshold may be the very score of one of these: within rounding of it, either verdict is the same.
+    alike = ((sealed > threshold) == (learned.scores > threshold)) | np.isclose(sealed, threshold, rtol=SAME, atol=0)
+    same = np.isclose(sealed, learned.scores, rtol=SAME, atol=0) & alike
     rejected = int(np.count_nonzero(~(sealed <= threshold)))
     by_chance = int(binom.ppf(_CONFIDENCE, m, limit.asked))
     passing = learned.after <= threshold
