@@ -16,6 +16,7 @@ from storage.golden import GoldenSamples
 from storage.history import Consequences, History
 from storage.records import Challenge, Status
 from storage.requests import GoldenRequests
+from storage.server import connect
 
 
 def png(level: int) -> bytes:
@@ -146,6 +147,6 @@ def test_requests_are_counted_by_line(redis_client: redis.Redis) -> None:
 
 
 def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:
-    requests = GoldenRequests(redis.Redis(unix_socket_path=str(tmp_path / "none.sock")))
+    requests = GoldenRequests(connect(StorageConfig(data=tmp_path)))
     with pytest.raises(StoreUnavailable, match="does not answer"):
         requests.counts(["a"])
