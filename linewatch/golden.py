@@ -11,7 +11,6 @@ from storage.challenges import ChallengeStream
 from storage.errors import StoreUnavailable
 from storage.golden import UNLISTED, GoldenSamples
 from storage.history import History
-from storage.models import Registry
 from storage.records import Challenge
 from storage.requests import GoldenRequests
 from storage.server import connect
@@ -118,6 +117,7 @@ def judge_here(config: Config, line: str) -> Answers:
     from inference.challenge import challenge_model  # noqa: PLC0415 - brings torch
     from inference.occasions import ASKED  # noqa: PLC0415 - as above
     from inference.serving import Serving  # noqa: PLC0415 - as above
+    from storage.models import Registry  # noqa: PLC0415 - brings numpy
 
     judge, worker = judge_of(config, line), config.workers[0]
     serving = Serving(
