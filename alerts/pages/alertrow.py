@@ -37,12 +37,11 @@ class AlertRow:
                         ui.label(kind.word)
                     ui.label(alert.line).classes("lw-alert-line")
                     self._count = ui.label("").classes("lw-count")
+                    self._state = ui.label("").classes("lw-state")
                 self._text = ui.label("").classes("lw-text")
                 self._when = ui.label("").classes("lw-when")
-            with ui.element("div").classes("lw-alert-side"):
-                self._state = ui.label("").classes("lw-state")
+                self._seen = ui.label("").classes("lw-when")
                 self._button = ui.button("Acknowledge", on_click=acknowledge).props("unelevated no-caps dense")
-                self._seen = ui.label("").classes("lw-seen")
             self._labels = LabelBar(label) if alert.kind is AlertKind.DEFECT else None
 
     def update(self, alert: Alert, picture: Picture | None) -> None:
@@ -69,9 +68,10 @@ class AlertRow:
 
 
 def _said(alert: Alert) -> str:
-    """Give the text without its first word or two, which the row shows already; of an event, its worst frame."""
-    if alert.kind is AlertKind.DEFECT and alert.worst_score is not None and alert.threshold is not None:
-        return f"Worst score {alert.worst_score:.3g}, threshold {alert.threshold:.3g}"
+    """Give the text without its first word or two, which the row shows already; of rejects, the worst so far."""
+    worst, limit = alert.worst_score, alert.threshold
+    if alert.kind is AlertKind.DEFECT and worst is not None and limit is not None and worst > limit:
+        return f"Worst score {worst:.3g}, threshold {limit:.3g}"
     said = alert.text.partition(": ")[2] or alert.text
     return said[0].upper() + said[1:]
 

@@ -16,7 +16,7 @@ class LabelBar:
         self._buttons: dict[Label, ui.button] = {}
         with ui.element("div").classes("lw-labels").props('role="group" aria-label="What was it?"'):
             for label, shown in LABELS.items():
-                button = ui.button(shown.word, icon=shown.icon, on_click=partial(choose, label))
+                button = ui.button(shown.word, icon=shown.icon, color=None, on_click=partial(choose, label))
                 button.props("flat no-caps dense").classes("lw-label").props["data-tone"] = shown.tone
                 self._buttons[label] = button
         self.update(None)

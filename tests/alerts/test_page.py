@@ -86,19 +86,8 @@ def test_an_operator_sees_lines_and_alerts_and_acknowledges(
     (alert,) = history.alerts()
     assert alert.acknowledged_by == "Ann <b>Weber</b>"
 
-    # A label, and another one instead of it.
-    for word, label in (("True defect", "true_defect"), ("False alarm", "false_alarm")):
-        button = row.get_by_role("button", name=word)
-        assert button.get_attribute("aria-pressed") == "false"
-        button.click()
-        row.get_by_text(f"{word.lower()}, says Ann <b>Weber</b>").wait_for()
-        (pressed,) = row.locator('[aria-pressed="true"]').all()
-        assert pressed.inner_text().endswith(word)
-        assert history.alerts()[0].label == label
-
     page.reload()
-    page.locator(".lw-alert").get_by_text("false alarm, says Ann").wait_for()
-    assert page.locator('.lw-alert [aria-pressed="true"]').count() == 1
+    page.locator(".lw-alert").get_by_text("seen by Ann").wait_for()
     deadline = time.monotonic() + 10
     while page.get_by_label("Your name").input_value() != "Ann <b>Weber</b>":
         assert time.monotonic() < deadline
@@ -110,6 +99,50 @@ def test_an_operator_sees_lines_and_alerts_and_acknowledges(
     assert not (storage.data / ".nicegui").exists()
     assert service.terminate() == 0
     assert not (storage.data / "page.url").exists()
+    history.close()
+
+
+def test_an_operator_sees_the_event_and_says_what_it_was(
+    start_service: Callable[..., Any], redis_client: redis.Redis, storage: StorageConfig, belt: Any, browser_page: Any
+) -> None:
+    page, lines = browser_page, Lines(redis_client)
+    picture(storage.evidence / "a" / "first" / "heat.jpg", 200)
+    picture(storage.evidence / "a" / "worst" / "heat.jpg", 100)
+    lines.record([belt.verdict("reject", evidence="a/first"), *belt.verdicts(*["reject"] * 11)])
+    rules = {"a": AlertRules(clear_after=5, silent_after=0)}
+    service = start_service(AlertsConfig(page=PageConfig(bind="127.0.0.1:0"), sinks=()), rules)
+    page.goto(service.url())
+    history = History.open(storage)
+
+    row = page.locator(".lw-alert")
+    row.get_by_text("12\N{MULTIPLICATION SIGN}").wait_for()
+    assert "ongoing, 1.1 s so far" in row.inner_text()
+    assert "/evidence/a/first/" in row.locator("img").get_attribute("src")
+    # A worse frame takes the place of the first, in the row that is there.
+    lines.record([belt.verdict("reject", score=7.25, evidence="a/worst"), *belt.verdicts(*["pass"] * 60)])
+    row.get_by_text("Worst score 7.25, threshold 0.5").wait_for()
+    row.get_by_text("1.2 s").wait_for()
+    assert "ongoing" not in row.inner_text()
+    assert "/evidence/a/worst/" in row.locator("img").get_attribute("src")
+
+    # A label acknowledges, and another one takes its place.
+    page.get_by_label("Your name").fill("Ann <b>Weber</b>")
+    for word, label in (("True defect", "true_defect"), ("False alarm", "false_alarm")):
+        button = row.get_by_role("button", name=word)
+        assert button.get_attribute("aria-pressed") == "false"
+        button.click()
+        row.get_by_text(f"{word.lower()}, says Ann <b>Weber</b>").wait_for()
+        (pressed,) = row.locator('[aria-pressed="true"]').all()
+        assert pressed.inner_text().endswith(word)
+        assert history.alerts()[0].label == label
+    assert not row.get_by_role("button", name="Acknowledge").is_visible()
+    assert history.alerts()[0].acknowledged_by == "Ann <b>Weber</b>"
+
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.reload()
+    page.locator('.lw-alert [aria-pressed="true"]').wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert service.terminate() == 0
     history.close()
 
 
