@@ -73,7 +73,8 @@ class AlertRules(BaseModel):
     raise_: RaiseRule = Field(default=RaiseRule(), alias="raise")
     """A defect alert is raised after k rejects among the last n verdicts: `3 of 5`."""
     min_area: Share = 0.0
-    """A reject counts only if its largest region covers this share of the inspected region: `0.5%`."""
+    """A reject counts only if its largest region covers this share of the inspected region: `0.5%`. One without a
+    region counts."""
     min_duration: Seconds = 0.0
     """Raised only once the evidence has lasted this long in stream time."""
     cusum: Cusum | None = None
@@ -81,15 +82,16 @@ class AlertRules(BaseModel):
     hold: Share = 0.0
     """An open defect goes on while p-values are at most this, though no frame is rejected any more; 0: off."""
     clear_after: Seconds = 5.0
-    """Cleared when no reject was seen for this long."""
+    """A defect is cleared this long after its last frame."""
     cool_down: Seconds = 0.0
     """After a clear, no new alert of the same kind for this long."""
     unknown_streak: Annotated[int, Field(ge=0)] = 10
-    """This many `unknown` in a row raise an alert of their own; 0: never."""
+    """This many `unknown` in a row raise an alert of their own, unless for the camera's condition; 0: never."""
     silent_after: Seconds = 10.0
     """No sign of life for this long raises `line_silent`; 0: never."""
     unfit_after: Seconds = 0.5
-    """Raised when the camera has been unfit (dark, moved, blurred, …) for this long in stream time, as one alert."""
+    """Raised when the camera has been unfit (dark, moved, blurred, …) for this long in stream time, as one alert.
+    Frozen is raised at once: capture has waited already."""
     fit_after: Seconds = 1.0
     """Cleared when it has been fit for this long."""
     drift: Share = 0.001

@@ -273,11 +273,15 @@ def test_golden_samples_are_kept_and_become_alerts(redis_client: redis.Redis, hi
     assert [d.key for d in history.due("hook", now_ns=1)] == [f"{alert.id}:raised"]
     assert "dent.png" in alert.text
     resumed = make(redis_client, history)
+    stream.add(missed.model_copy(update={"image": "scratch.png"}))
     assert not resumed.tick(pulse, now=3.0, now_ns=7000)
+    assert "dent.png" in history.alerts()[0].text
+    assert "scratch.png" in history.alerts()[0].text
     stream.add(found)
     assert resumed.tick(pulse, now=4.0, now_ns=8000)
     assert history.alerts()[0].cleared_ns == 2000
-    assert kept(history) == [missed, found]
+    assert [one.image for one in kept(history)] == ["dent.png", "scratch.png", "dent.png"]
+    assert kept(history)[::2] == [missed, found]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before a commit", "after a commit"])
