@@ -25,6 +25,8 @@ TICK_S = 0.1
 """How soon a model that took over is challenged."""
 POLL_S = 1.0
 """How often Redis is asked for requests, and given what it has not taken."""
+PATIENCE_S = 2.0
+"""How long the end of a worker waits for a showing under way."""
 MISSED = "golden sample missed"
 NOT_SHOWN = "golden samples not shown yet"
 NO_SAMPLES = "no golden samples"
@@ -81,10 +83,11 @@ class Challenger:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and tell what can be told."""
+        """Stop, and tell what can be told; a showing that takes long is left: the next worker begins with its own."""
         self._stop.set()
-        self._thread.join()
-        self.poll()
+        self._thread.join(PATIENCE_S)
+        if not self._thread.is_alive():
+            self.poll()
 
     def refusal(self, line: str, served: Served) -> str | None:
         """Why frames of `line` must not be judged by `served`; None: they may. Any thread may ask."""
