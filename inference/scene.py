@@ -197,12 +197,13 @@ class SceneWatch:
     def sharpness(self, seen: Measures) -> float | None:
         """Share of the reference's sharpness, where the same things are seen.
 
-        None: too few are. Zero: too few are because nearly all texture has gone.
+        None: too few are. Zero: hardly any texture is left, even where most is.
         """
-        sharpness = _median(seen.sharpness[self._sharp & (seen.alike > _LOST)], _FEWEST_SHARP)
-        if sharpness is None and self._textured.sum() >= _FEWEST_CELLS:
-            return 0.0 if np.quantile(seen.texture[self._textured], _SHARPEST) < _OWN_TEXTURE else None
-        return sharpness
+        if self._textured.sum() < _FEWEST_CELLS:
+            return None
+        if np.quantile(seen.texture[self._textured], _SHARPEST) < _OWN_TEXTURE:
+            return 0.0
+        return _median(seen.sharpness[self._sharp & (seen.alike > _LOST)], _FEWEST_SHARP)
 
     def covered(self, seen: Measures) -> float | None:
         """Share of the picture in which the scene is not found; None: no cells to measure it in.
