@@ -58,7 +58,7 @@ class AlertRow:
         self._state.set_text("open" if still_open else "cleared")
         self._count.set_text(f"{alert.count}\N{MULTIPLICATION SIGN}")
         self._count.set_visibility(alert.count > 1)
-        self._text.set_text(_said(alert))
+        self._text.set_text(said(alert))
         self._when.set_text(when(alert))
         self._button.set_visibility(alert.acknowledged_ns is None)
         self._seen.set_text(_seen(alert))
@@ -67,13 +67,15 @@ class AlertRow:
             self._labels.update(alert.label)
 
 
-def _said(alert: Alert) -> str:
-    """Give the text without its first word or two, which the row shows already; of rejects, the worst so far."""
+def said(alert: Alert) -> str:
+    """Give the text without its first words, which the row shows already; of rejects, the worst so far instead."""
+    head, _, text = alert.text.partition(": ")
     worst, limit = alert.worst_score, alert.threshold
     if alert.kind is AlertKind.DEFECT and worst is not None and limit is not None and worst > limit:
-        return f"Worst score {worst:.3g}, threshold {limit:.3g}"
-    said = alert.text.partition(": ")[2] or alert.text
-    return said[0].upper() + said[1:]
+        text = f"worst score {worst:.3g}, threshold {limit:.3g}"
+    where = head.removeprefix("Defect").strip() if alert.kind is AlertKind.DEFECT else ""
+    words = f"{where}: {text}" if where and text else text or alert.text
+    return words[0].upper() + words[1:]
 
 
 def _seen(alert: Alert) -> str:

@@ -14,6 +14,7 @@ import redis
 
 from alerts.board import LineView, Point
 from alerts.config import AlertRules, AlertsConfig, PageConfig
+from alerts.pages.alertrow import said, span
 from alerts.pages.moment import KINDS, mood
 from alerts.pages.sparkline import sparkline
 from storage.config import StorageConfig
@@ -120,7 +121,7 @@ def test_an_operator_sees_the_event_and_says_what_it_was(
     assert "/evidence/a/first/" in row.locator("img").get_attribute("src")
     # A worse frame takes the place of the first, in the row that is there.
     lines.record([belt.verdict("reject", score=7.25, evidence="a/worst"), *belt.verdicts(*["pass"] * 60)])
-    row.get_by_text("Worst score 7.25, threshold 0.5").wait_for()
+    row.get_by_text("worst score 7.25, threshold 0.5").wait_for()  # whatever the case of its first letter
     row.get_by_text("1.2 s").wait_for()
     assert "ongoing" not in row.inner_text()
     assert "/evidence/a/worst/" in row.locator("img").get_attribute("src")
@@ -163,6 +164,26 @@ def test_the_gravest_alert_gives_a_line_its_word() -> None:
     assert mood(LineView(good)).word == "Good"
     opened = {kind: alert(kind) for kind in (AlertKind.DEFECT, AlertKind.CAMERA_LOST)}
     assert mood(LineView(good, open=opened)).word == "Camera lost"
+
+
+def test_what_a_row_says() -> None:
+    seen = {"id": "a/1/0/x", "line": "a", "raised_ns": 0, "score": 0.6, "threshold": 0.5}
+    text = "Defect at the top, 2 % of the picture: score 0.6 is above the threshold 0.5."
+    defect = Alert(kind=AlertKind.DEFECT, text=text, **seen)
+    assert said(defect) == "At the top, 2 % of the picture: score 0.6 is above the threshold 0.5."
+    worse = defect.model_copy(update={"worst_score": 7.25})
+    assert said(worse) == "At the top, 2 % of the picture: worst score 7.25, threshold 0.5"
+    added_up = Alert(kind=AlertKind.DEFECT, text="Defect: evidence adds up to 9.", worst_score=0.4, **seen)
+    assert said(added_up) == "Evidence adds up to 9."
+    assert said(Alert(kind=AlertKind.CAMERA_MOVED, text="Camera moved: turn it back.", **seen)) == "Turn it back."
+    assert said(Alert(kind=AlertKind.DRIFT, text="Scores drift.", **seen)) == "Scores drift."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (1.23, "1.2 s"), (35, "35 s"), (150, "2 min"), (9000, "2.5 h")]
+)
+def test_how_long_an_event_lasted(seconds: float, words: str) -> None:
+    assert span(round(seconds * 1e9)) == words
 
 
 def test_sparkline() -> None:
