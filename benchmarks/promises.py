@@ -43,7 +43,7 @@ MARGINALS: dict[str, Callable[[Scores], Scores]] = {
     "heavy (Pareto 3)": lambda x: np.exp(-norm.logsf(x) / 3),
 }
 """What standard normal values become: the order in time stays, the tail changes."""
-MEMORIES = (0.0, 0.5, 0.9, 0.97)
+MEMORIES = (0.0, 0.3, 0.9, 0.97)
 """Correlations between neighbouring frames."""
 LONG = 2_000_000
 """Frames of the series that says what is true."""

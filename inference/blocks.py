@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 BLOCK = 5
-"""Correlation times a block lasts. `benchmarks/promises.py` measures what fewer would break."""
+"""Correlation times a block lasts, beyond the one frame of scores that remember nothing. What fewer would break is
+measured by `benchmarks/promises.py`."""
 
 
-def decorrelation_time(scores: ArrayLike) -> int:
-    """Frames after which the scores of a video carry news: their integrated autocorrelation time, at least 1.
+def correlation_time(scores: ArrayLike) -> float:
+    """Integrated autocorrelation time of the scores of a video, in frames: 1 when each carries news.
 
     Args:
         scores: `[n]` in order of time.
@@ -30,18 +31,18 @@ def decorrelation_time(scores: ArrayLike) -> int:
     n = x.size
     power = float(x @ x)
     if n < 2 or power <= np.finfo(np.float64).tiny:
-        return 1
+        return 1.0
     time = 1.0
     for lag in range(1, n):
         time += 2 * float(x[:-lag] @ x[lag:]) / power
         if lag >= 5 * time:
             break
-    return int(np.clip(math.ceil(time), 1, n))
+    return float(np.clip(time, 1, n))
 
 
 def block_length(scores: ArrayLike) -> int:
-    """Frames of a block that counts once: `BLOCK` correlation times of the scores `[n]`, at most all of them."""
-    return min(BLOCK * decorrelation_time(scores), np.size(scores))
+    """Frames of a block that counts once, of scores `[n]`: at least 1, at most all of them."""
+    return min(1 + math.ceil(BLOCK * (correlation_time(scores) - 1)), np.size(scores))
 
 
 def block_maxima(scores: ArrayLike, length: int) -> list[float]:

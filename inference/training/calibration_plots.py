@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from inference.blocks import BLOCK
+from inference.blocks import correlation_time
 from inference.calibration import Calibration
 from inference.threshold import Threshold, scores_needed, span
 from storage.errors import StorageFull
@@ -167,7 +167,7 @@ def _time(calibration: Calibration, limit: Threshold, model: str) -> Figure:
     bottom.fill_between(lags * step, correlation, color=GOOD, alpha=0.25, linewidth=0)
     bottom.plot(lags * step, correlation, color=GOOD, linewidth=1.4)
     bottom.axhline(0, color=GREY, linewidth=0.8)
-    time = length / BLOCK
+    time = correlation_time(frames)
     bottom.axvline(time * step, color=GREY, linestyle=":", label=f"correlation time {time * step:.3g} {unit}")
     bottom.axvline(length * step, color=LIMIT, linestyle="--", label=f"block {length * step:.3g} {unit}")
     bottom.set(xlabel=f"lag in {unit}", ylabel="autocorrelation", xlim=(0, max(2 * length * step, step)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from linewatch import telemetry
-from linewatch.commands.promises import read_asked, require_rate, stored_calibration, tell
+from linewatch.commands.promises import read_asked, refuse_smoothing, require_rate, stored_calibration, tell
 from linewatch.commands.settings import settings_of_one
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def fit(
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
     require_rate(asked, data, fps)
+    refuse_smoothing(smooth, data)
     with progress_bar() as report, _saying_how_to_go_on(out, detector):
         bundle = fit_model(
             made, data, out, every=every, limit=limit, fps=fps, smoothing=smooth or 1, resume=resume, report=report

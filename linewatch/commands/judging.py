@@ -8,7 +8,7 @@ import typer
 
 from linewatch import telemetry
 from linewatch.commands.fitting import BundleRef, Device, Every, FalseAlarms, Fps, Limit, Smooth
-from linewatch.commands.promises import limit_of, read_asked, require_rate, stored_calibration, tell
+from linewatch.commands.promises import limit_of, read_asked, refuse_smoothing, require_rate, stored_calibration, tell
 
 if TYPE_CHECKING:
     from inference.training.evaluate import Evaluation
@@ -42,6 +42,7 @@ def calibrate(
 
     asked = read_asked(false_alarms)
     require_rate(asked, data, fps)
+    refuse_smoothing(smooth, data)
     opened = open_bundle(bundle)
     with progress_bar() as report:
         calibration = run(

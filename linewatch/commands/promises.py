@@ -1,5 +1,6 @@
 """What operators ask for in false alarms, and what a calibration promises them in return."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,6 +30,12 @@ def require_rate(asked: "FalseAlarms", data: str, fps: float | None) -> None:
             f"false alarms {asked.text!r} is per time, and {data} does not say how many frames a second it has: "
             "add --fps, or ask for a share such as 5%"
         )
+
+
+def refuse_smoothing(smooth: int | None, data: str) -> None:
+    """Refuse to smooth images, which have no neighbours in time."""
+    if smooth is not None and smooth > 1 and Path(data).is_dir():
+        raise typer.BadParameter(f"--smooth {smooth}: {data} is a folder of images, only video has neighbours in time")
 
 
 def limit_of(

@@ -81,6 +81,7 @@ class Broken:
     """A camera whose every picture is corrupt."""
 
     live = True
+    fps = None
 
     def __init__(self, good_ones: int = 0) -> None:
         self.good_ones = good_ones

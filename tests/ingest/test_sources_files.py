@@ -204,3 +204,20 @@ def test_a_real_folder_is_shown_whole(shared: Path) -> None:
     grabs = everything(open_source(f"{root}?recursive=1"))
     assert len(grabs) == len(list(root.rglob("*.jpg")))
     assert all(grabbed.picture is not None for grabbed in grabs)
+
+
+def test_a_source_says_its_own_rate_however_fast_it_is_read(video: Path) -> None:
+    for url, fps in (
+        (f"{video}", 10.0),
+        (f"{video}?rate=max", 10.0),
+        (f"{video.parent / 'stills'}?fps=4", 4.0),
+        (f"{video.parent / 'stills'}", None),
+        ("synthetic:belt?fps=25&rate=max", 25.0),
+        ("synthetic:belt?fps=max", None),
+        ("rtsp://camera.invalid/main", None),
+    ):
+        (video.parent / "stills").mkdir(exist_ok=True)
+        cv2.imwrite(str(video.parent / "stills" / "0.png"), np.zeros((8, 8, 3), np.uint8))
+        source = open_source(url)
+        assert source.fps == fps, url
+        source.close()

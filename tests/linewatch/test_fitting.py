@@ -85,6 +85,44 @@ def test_calibrate_prints_the_threshold_as_json(model: str, tmp_path: Path, caps
     assert not said["extrapolated"]
 
 
+def test_calibrating_on_video_promises_per_time_and_draws_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, plots = str(tmp_path / "plate"), tmp_path / "plots"
+    assert main([*FIT, "--data", str(data), "--out", out]) == 0
+    film = "synthetic:belt?rate=max&fps=4&frames=160&size=80x80&defect_every=0"
+    command = ["calibrate", out, "--data", film, "--every", "2", "--device", "cpu", "--smooth", "3"]
+    capsys.readouterr()
+    assert main([*command, "--false-alarms", "1 per min", "--confidence", "0.9", "--json", "--plots", str(plots)]) == 0
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert (said["unit"], said["text"], said["confidence"], said["smoothing"]) == ("block", "1 per min", 0.9, 3)
+    assert said["frame_s"] == 0.5
+    assert said["unit_s"] == said["decorrelation"] * 0.5
+    assert said["asked"] == pytest.approx(said["unit_s"] / 60)
+    assert {path.name for path in plots.iterdir()} == {"good_scores.png", "tail.png", "promise.png", "time.png"}
+    assert f"wrote {plots / 'time.png'}" in printed.err
+    assert main([*command, "--false-alarms", "1 per 8h", "--fps", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 per 8h, which is one per 8 h" in printed
+    assert "more of good video would do" in printed
+    assert "averaged over 3 frames" in printed
+
+
+def test_a_camera_without_a_rate_cannot_be_asked_per_time(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    film = "synthetic:belt?fps=max&frames=20"
+    assert main(["calibrate", model, "--data", film, "--false-alarms", "1 per 8h"]) == 2
+    assert "does not say how many frames a second it has: add --fps" in capsys.readouterr().err
+
+
+def test_evaluate_asked_per_time_of_images_needs_a_rate(
+    model: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["evaluate", model, "--data", str(data)], ["score", model, str(data / "test/good")]):
+        assert main([*command, "--false-alarms", "1 per 8h", "--device", "cpu"]) == 2
+        assert "add --fps" in capsys.readouterr().err
+
+
 def test_evaluate_writes_figures_and_plots(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +205,7 @@ def test_weights_are_added_and_listed(
         (["--mask", "1,2,3"], "pairs"),
         (["--mask", "1,2,3,4"], "at least 3"),
         (["--false-alarms", "1 per 8h"], "add --fps"),
+        (["--smooth", "5"], "only video has neighbours in time"),
         (["--false-alarms", "often"], "not understood"),
         (["--detector", "oracle"], "no detector 'oracle'"),
         (["--device", "abacus"], "no device 'abacus'"),
