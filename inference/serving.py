@@ -117,6 +117,11 @@ class Serving:
 
 
 def standard_of(engine: Engine, judge: JudgeConfig) -> Standard:
+    """What a line's frames are held to by this engine; promises that cannot be held are logged.
+
+    Raises:
+        InferenceError: the model is not calibrated, or its threshold needs to know how many frames are judged a second.
+    """
     calibration = engine.calibration
     if calibration is None:
         raise InferenceError(f"{engine.ref} is not calibrated: linewatch calibrate {engine.ref} --data DIR")
