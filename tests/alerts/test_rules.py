@@ -284,7 +284,7 @@ def some_rules(number: int) -> AlertRules:
         [0, 0, 0.2],
         [0, 0.5, 2],
         [0, 1, 3],
-        [0, 0.001, 0.5],
+        [0, 0.9, 0.98],
     )
     return rules(
         **{"raise": {"k": k, "n": k + extra}, "clear_after": clear, "cool_down": cool, "unknown_streak": streak},
@@ -302,7 +302,7 @@ RULES = st.integers(0, 3 * 4 * 3 * 3 * 5 * 3 * 4 * 3 * 3 * 3 * 3 * 3 - 1).map(so
 STATUSES = ["pass"] * 6 + ["reject"] * 4 + ["unknown"] * 6
 REASONS = ["late", "no model", *CONDITIONS]
 PAUSES = [0.0, 0.1, 0.5, 1.0, 4.0, 20.0]
-P_VALUES = [None, 0.01, 0.1, 0.5, 1.0]
+P_VALUES = [None, 0.01, 0.01, 0.1, 0.5, 1.0]
 BASES = [None, Basis(n=99), Basis(n=99, block_s=1.0, limit=4.0), Basis(n=19, limit=0.5)]
 REGIONS = [None, *(Region(box=(0, 0, 1, 1), area=area, peak=0.5) for area in (0.005, 0.5))]
 STEPS = st.lists(st.integers(0, 2**40), max_size=40)
@@ -311,9 +311,9 @@ STEPS = st.lists(st.integers(0, 2**40), max_size=40)
 @st.composite
 def streams(draw: st.DrawFn, *, any_time: bool = True) -> list[Verdict]:
     """Verdicts in capture order, or (any_time) shuffled a little, of several runs, under a clock that jumps."""
-    at, run, seq, verdicts = 100.0, 1, 0, []
+    at, run, seq, verdicts, basis = 100.0, 1, 0, list[Verdict](), draw(st.sampled_from(BASES))
     for number in draw(STEPS):
-        status, reason, pause, p, basis, region, pictured, chance = decoded(
+        status, reason, pause, p, another, region, pictured, chance = decoded(
             number, STATUSES, REASONS, PAUSES, P_VALUES, BASES, REGIONS, [True, False], range(20)
         )
         at += pause
@@ -321,6 +321,8 @@ def streams(draw: st.DrawFn, *, any_time: bool = True) -> list[Verdict]:
             at -= 50
         if any_time and chance == 1:
             run, seq = run + 1, 0
+        if chance == 3:
+            basis = another
         one = verdict(seq, status, at, reason, run=f"{run:016x}")
         if status != "unknown":
             update: dict[str, object] = {"p_value": p, "basis": None if p is None else basis, "region": region}
