@@ -42,7 +42,7 @@ def warp(picture: Picture, *, x: float = 0, y: float = 0, degrees: float = 0, zo
     """Knock the camera: pixels of the full picture, degrees, and a factor."""
     height, width = picture.shape[:2]
     motion = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
-    motion[:, 2] += (x, y)
+    motion[:, 2] += np.array((x, y))
     return np.asarray(cv2.warpAffine(picture, motion, (width, height), borderMode=cv2.BORDER_REFLECT), np.uint8)
 
 

@@ -201,7 +201,8 @@ class SceneWatch:
         """
         if self._textured.sum() < _FEWEST_CELLS:
             return None
-        if np.quantile(seen.texture[self._textured], _SHARPEST) < _OWN_TEXTURE:
+        gain = np.exp(np.median(seen.levels[self._textured]))  # light scales texture, and its energy by the square
+        if np.quantile(seen.texture[self._textured], _SHARPEST) < _OWN_TEXTURE * gain**2:
             return 0.0
         return _median(seen.sharpness[self._sharp & (seen.alike > _LOST)], _FEWEST_SHARP)
 

@@ -80,7 +80,7 @@ class Reference:
         tall, wide = self._tile
         self.step = float(max(tall, wide))
         # The mask's edge does not move with the camera: it is faded out.
-        visible = self._half(cv2.blur((~_masked(picture)).astype(np.float32), (9, 9)))
+        visible = self._half(np.asarray(cv2.blur((~_masked(picture)).astype(np.float32), (9, 9)), np.float32))
         self.inside = _cells(visible) > 0.9
         self._visible = np.square(visible)
         window = np.outer(np.hanning(tall + 2)[1:-1], np.hanning(wide + 2)[1:-1]).astype(np.float32)
@@ -109,9 +109,9 @@ class Reference:
             shifts=2 * shifts,
             peaks=peaks,
             levels=np.log((levels + _DARK_END) / (self._levels + _DARK_END)),
-            alike=_cells(waves * self._waves) / np.sqrt(energy * mine),
+            alike=np.asarray(_cells(waves * self._waves) / np.sqrt(energy * mine), np.float32),
             texture=energy / mine,
-            sharpness=detail * mine / (energy * (self.detail + _NOISE)),
+            sharpness=np.asarray(detail * mine / (energy * (self.detail + _NOISE)), np.float32),
             busy=float(np.mean(energy > self._usual)),
             white=levels > 247,
         )

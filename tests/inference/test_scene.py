@@ -42,6 +42,10 @@ def as_picture(grey: np.ndarray, noise: int = 0) -> RGB:
     return np.clip(np.rint(grey[..., None] + grain), 0, 255).astype(np.uint8)
 
 
+def grey(picture: RGB) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
 def good(count: int = 16) -> list[RGB]:
     return [seen(noise=n, gain=1 + 0.01 * np.sin(n)) for n in range(count)]
 
@@ -79,8 +83,8 @@ def test_a_bump_of_half_a_pixel_or_more_is_moved(x: float, y: float) -> None:
 @quick
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_how_far_it_was_moved_is_what_was_cut_aside(x: float, y: float) -> None:
-    view = cv2.cvtColor(seen(x, y, noise=50), cv2.COLOR_RGB2GRAY)
-    reference = Reference(cv2.cvtColor(seen(), cv2.COLOR_RGB2GRAY))
+    view = grey(seen(x, y, noise=50))
+    reference = Reference(grey(seen()))
     shifts = reference.measure(view).shifts
     assert np.median(np.abs(shifts - complex(-x, -y))) < 0.3
     assert agree(shifts, np.arange(len(TILES)), reference.step).moved == pytest.approx(np.hypot(x, y), abs=0.3)
@@ -148,7 +152,7 @@ def test_threads_share_a_watch() -> None:
 
 
 def test_things_that_each_go_their_own_way_are_no_motion_of_the_camera() -> None:
-    reference = Reference(cv2.cvtColor(seen(), cv2.COLOR_RGB2GRAY))
+    reference = Reference(grey(seen()))
     draw, tiles = np.random.default_rng(3), np.arange(len(TILES))
     for _ in range(50):
         shifts = (draw.uniform(-20, 20, 9) + 1j * draw.uniform(-20, 20, 9)).astype(np.complex64)
