@@ -106,8 +106,10 @@ def estimate(record: Record, *, losing: int = 0) -> Feedback:
 
 
 def _overkill(record: Record, good: Sequence[Alert], true: Sequence[Alert], unlabelled: Sequence[Alert]) -> Share:
-    surely, waiting = _frames(good), _frames(unlabelled)
-    unseen = max(0, record.counts.rejected - surely - waiting - _frames(true))
+    rejected, shown = record.counts.rejected, _frames(record.alerts)
+    # Events may hold frames that passed (`alert.hold`, `alert.cusum`): each then counts for as many as were rejected.
+    part = min(1.0, rejected / shown) if shown else 1.0
+    surely, waiting, unseen = part * _frames(good), part * _frames(unlabelled), max(0, rejected - shown)
     labelled = len(good) + len(true)
     guessed = waiting + unseen > 0
     share = len(good) / labelled if labelled else None

@@ -119,6 +119,13 @@ def test_rejects_nobody_was_shown_widen_the_interval() -> None:
     assert unseen.high > 0.02
 
 
+def test_frames_of_an_event_that_passed_are_no_overkill() -> None:
+    """Ten frames of a false alarm, of which evidence that adds up kept nine going without a reject."""
+    events = [alert(1, Label.FALSE_ALARM, 10), alert(2, Label.TRUE_DEFECT, 10)]
+    said = estimate(Record(Counts(passed=998, rejected=2), events)).overkill
+    assert said.value == pytest.approx(1 / 999)
+
+
 def test_few_labels_are_said_to_be_few() -> None:
     assert estimate(record([(Label.FALSE_ALARM, 1)] * (FEW - 1), passed=10)).few
     assert not estimate(record([(Label.FALSE_ALARM, 1)] * FEW, passed=10)).few
