@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import time as clock
 
 import structlog
 
@@ -44,12 +45,24 @@ class AlertService:
         config: sinks and page.
         rules: line -> when its verdicts become alerts.
         storage: Redis, history, evidence.
+        site: name of the place, in reports.
+        shifts: local times of day at which shifts begin, for reports.
     """
 
-    def __init__(self, config: AlertsConfig, rules: Mapping[str, AlertRules], storage: StorageConfig) -> None:
+    def __init__(
+        self,
+        config: AlertsConfig,
+        rules: Mapping[str, AlertRules],
+        storage: StorageConfig,
+        *,
+        site: str = "linewatch",
+        shifts: Sequence[clock] = (),
+    ) -> None:
         self._config = config
         self._rules = dict(rules)
         self._storage = storage
+        self._site = site
+        self._shifts = tuple(shifts)
 
     def run(self, stop: threading.Event) -> int:
         """Serve until `stop` is set; then follow and deliver what there is, for a few seconds at most.
@@ -99,6 +112,7 @@ class AlertService:
         from alerts.api import create_app  # noqa: PLC0415 - a service without a page loads no web framework
         from alerts.pages.overview import mount  # noqa: PLC0415
         from alerts.pageserver import PageServer  # noqa: PLC0415
+        from alerts.report.serving import add_report  # noqa: PLC0415
 
         def acknowledge(alert_id: str, by: str) -> Alert:
             alert = history.acknowledge(alert_id, by=by, now_ns=time.time_ns(), sinks=told.get(Change.ACKNOWLEDGED, ()))
@@ -116,6 +130,8 @@ class AlertService:
 
         evidence = self._storage.evidence
         app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label)
+        lines = list(self._rules)
+        add_report(app, history, site=self._site, lines=lines, shifts=self._shifts, evidence=evidence)
         mount(app, board, evidence=evidence, acknowledge=acknowledge, label=label)
         server = PageServer(app, bind=self._config.page.bind, url_file=self._storage.data / "page.url")
         closing.callback(server.stop)

@@ -81,6 +81,9 @@ class _Page:
                 ui.label("linewatch")
             with ui.element("a").classes("lw-sum").props('href="#alerts"') as self._sum:
                 self._sum_text = ui.label("")
+            with ui.element("a").classes("lw-report").props('href="/report?shift=current" target="_blank"'):
+                ui.icon("summarize")
+                ui.label("Shift report")
             self._name = ui.input("Your name", on_change=self._keep_name).props("dense outlined maxlength=100")
             self._name.classes("lw-name")
         with ui.element("div").classes("lw-trouble").props('role="alert"') as self._trouble:

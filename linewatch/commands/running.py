@@ -83,7 +83,8 @@ def run_alerts(config: Path) -> None:
     loaded, stop = _enter("alerts", None, config)
     from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
 
-    raise typer.Exit(AlertService(loaded.alerts, loaded.rules(), loaded.storage).run(stop))
+    service = AlertService(loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts)
+    raise typer.Exit(service.run(stop))
 
 
 def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:
