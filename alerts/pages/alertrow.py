@@ -91,6 +91,8 @@ def when(alert: Alert) -> str:
         so_far = "" if alert.ended_ns is None else f", {span(alert.ended_ns - began)} so far"
         return f"since {clock(began)} · ongoing{so_far}"
     ended = alert.cleared_ns if alert.ended_ns is None else alert.ended_ns
+    if ended == began:  # one part, one frame
+        return clock(began)
     return f"{clock(began)} to {clock(ended)} · {span(ended - began)}"
 
 

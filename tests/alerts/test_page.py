@@ -14,7 +14,7 @@ import redis
 
 from alerts.board import LineView, Point
 from alerts.config import AlertRules, AlertsConfig, PageConfig
-from alerts.pages.alertrow import said, span
+from alerts.pages.alertrow import clock, said, span, when
 from alerts.pages.moment import KINDS, mood
 from alerts.pages.sparkline import sparkline
 from storage.config import StorageConfig
@@ -184,6 +184,20 @@ def test_what_a_row_says() -> None:
 )
 def test_how_long_an_event_lasted(seconds: float, words: str) -> None:
     assert span(round(seconds * 1e9)) == words
+
+
+def test_an_event_of_one_frame_has_one_time() -> None:
+    event = {
+        "id": "a/1/0/x",
+        "line": "a",
+        "kind": AlertKind.DEFECT,
+        "text": "",
+        "raised_ns": 10**9,
+        "cleared_ns": 10**10,
+    }
+    assert when(Alert(started_ns=10**9, ended_ns=10**9, **event)) == clock(10**9)
+    assert when(Alert(started_ns=10**9, ended_ns=3 * 10**9, **event)).endswith(f" to {clock(3 * 10**9)} · 2.0 s")
+    assert "ongoing" in when(Alert(**{**event, "cleared_ns": None}))
 
 
 def test_sparkline() -> None:
