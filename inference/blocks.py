@@ -11,8 +11,10 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
-BLOCK = 5
+BLOCK = 8
 """Correlation times a block lasts, beyond the one frame of scores that remember nothing. What fewer would break is
 measured by `benchmarks/promises.py`."""
 
@@ -20,15 +22,19 @@ measured by `benchmarks/promises.py`."""
 def correlation_time(scores: ArrayLike) -> float:
     """Integrated autocorrelation time of the scores of a video, in frames: 1 when each carries news.
 
+    It is that of their normal scores (ranks turned into values of a normal law), so that it says how long high or low
+    lasts, in whatever units; of heavy-tailed values themselves it would be that of a few outliers, which is shorter.
+
     Args:
         scores: `[n]` in order of time.
 
     Source: the window of Sokal (1997, "Monte Carlo Methods in Statistical Mechanics", section 3): sum autocorrelations
     up to the first lag that is five times the sum so far.
     """
-    x = np.asarray(scores, np.float64)
+    values = np.asarray(scores, np.float64)
+    n = values.size
+    x = ndtri((rankdata(values) - 0.5) / n)  # ties share a rank
     x = x - x.mean()
-    n = x.size
     power = float(x @ x)
     if n < 2 or power <= np.finfo(np.float64).tiny:
         return 1.0

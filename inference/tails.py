@@ -28,8 +28,8 @@ LEAST_P = 0.05
 """A fit whose Anderson-Darling p-value is lower is rejected."""
 
 _USUAL = 0.05  # share of the scores taken for their tail when that is enough of them
-_MOST = 250  # exceedances that are looked at: more would make the fit slow and reach into the bulk
-_RESAMPLES = 199  # of the bootstrap; its p-value is a multiple of 1 / 200
+_MOST = 200  # exceedances that are looked at: more would make the fit slow and reach into the bulk
+_RESAMPLES = 99  # of the bootstrap; its p-value is a multiple of 1 / 100
 _FLAT = 1e-9  # shape taken for 0, the exponential law
 
 
@@ -127,7 +127,7 @@ def anderson_darling(
     above = -far
     below = np.log(-np.expm1(-np.maximum(far, np.finfo(np.float64).tiny)))
     odd = 2 * np.arange(1, k + 1) - 1
-    return -k - (odd * (below + above[:, ::-1])).mean(1)
+    return np.asarray(-k - (odd * (below + above[:, ::-1])).mean(1), np.float64)
 
 
 def _goodness(x: NDArray[np.float64], shape: float, scale: float) -> float:
