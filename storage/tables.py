@@ -131,7 +131,7 @@ challenges = Table(
     Column("challenge", Text, nullable=False),
     Index("challenges_by_time", "line", "at_ns"),
 )
-"""Golden samples that were shown, kept for audits: `storage.records.Challenge` as JSON; the id is the stream entry's."""
+"""Golden samples that were shown, kept for audits: `storage.records.Challenge`, JSON; the id is the stream entry's."""
 
 labels = Table(
     "labels",
