@@ -231,8 +231,12 @@ class Benchmark:
         for name, (draw, sf) in LAWS.items():
             for n, asked in ((200, 1e-3), (300, 1e-3), (1000, 1e-3), (1000, 1e-4)):
                 refused, (low, median, high) = tails(draw, sf, n, asked, runs=max(self._runs // 4, 1))
-                shown = "-" if math.isnan(median) else f"{median:.2g} ({low:.2g} to {high:.2g})"
+                shown = "-" if math.isnan(median) else f"{_ratio(median)} ({_ratio(low)} to {_ratio(high)})"
                 yield name, n, f"{asked:g}", f"{refused:.0%}", shown
+
+
+def _ratio(value: float) -> str:
+    return "0" if value < 1e-6 else f"{value:.2g}"
 
 
 def held_out(engines: dict[str, Engine], root: Path) -> Iterator[Sequence[object]]:
