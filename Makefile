@@ -32,9 +32,10 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## overhead and accuracy on this machine; see benchmarks/README.md
+bench: install  ## overhead, accuracy and promises on this machine; see benchmarks/README.md
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/promises.py
 
 clean:
 	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

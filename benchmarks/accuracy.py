@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
         calibration = Calibration.model_validate(bundle.calibration())
     limit = calibration.limit(ASKED)
     about = {"seed": seed, "fit_seconds": seconds, "method": calibration.method, "n_calibration": limit.n_good}
-    return about | {"extrapolated": limit.extrapolated} | found.model_dump(mode="json")
+    return about | {"treatment": limit.treatment} | found.model_dump(mode="json")
 
 
 def spread(runs: list[dict[str, Any]], key: str, form: str = ".3f") -> str:
@@ -68,7 +68,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     ]
     for name, runs in results.items():
         first = runs[0]
-        calibration = f"{first['method']}, {first['n_calibration']}{' (extrapolated)' if first['extrapolated'] else ''}"
+        treated = "" if first["treatment"] == "rank" else f" ({first['treatment']})"
+        calibration = f"{first['method']}, {first['n_calibration']}{treated}"
         figures = [spread(runs, key) for key in ("image_auroc", "pixel_auroc", "aupro")]
         rates = [spread(runs, key, ".1%") for key in ("false_alarm_rate", "escape_rate")]
         lines.append(f"| {name} | {' | '.join([*figures, *rates])} | {calibration} |")
