@@ -88,7 +88,6 @@ class Vae(TrainedDetector):
             self.posterior = nn.Conv2d(channels, 2 * settings.latent, 1)
             self.decoder = nn.Sequential(nn.Conv2d(settings.latent, channels, 1), Decoder(settings.width))
         self.maps = MapMaker((height, width), (height, width), sigma=settings.sigma, interpolation="nearest")
-        self.to(memory_format=torch.channels_last)
 
     def samples(self, images: TrainingImages, training: Training, progress: Progress) -> Samples:  # noqa: ARG002 - inherited
         """Turned and shifted images."""
@@ -117,7 +116,9 @@ class Vae(TrainedDetector):
         if images.shape[-2:] != (height, width):
             raise InferenceError(f"images are {images.shape[-1]}x{images.shape[-2]}, the model's are {width}x{height}")
         filled = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        features = self.encoder(filled.contiguous(memory_format=torch.channels_last))
+        # Not channels last: torch 2.14 corrupts memory training small maps in that layout (seen with oneDNN; with one
+        # thread it crashed, with two the same seed gave another model).
+        features = self.encoder(filled)
         mean, log_variance = self.posterior(features).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
 
