@@ -222,7 +222,7 @@ def measure(video: Video, path: Path, folder: Path, *, weights: str, html: Path 
 
     found = replay(pictures(path))
     print(f"\n### {name}: {found.frames} frames, {found.seconds:.1f} s, fitted on the first {video.quiet}\n")
-    print(f"`false_alarms: {ASKED}`, `alert: {video.alert}`\n\n{events_table(found)}\n")
+    print(f"`false_alarms: {ASKED}`, `alert: {video.alert}`\n\n{events_table(found)}\n", flush=True)
     if video.passages:
         print(visits(video, found, fps))
     if html is not None:
