@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from inference.job import Job
 from inference.judge import Standard
+from inference.tally import Tally
 from ingest.preprocess import RGB
 from ingest.wire import Beat, Gap, Portrait
+from storage.captures import Captures
 from storage.errors import StorageError, StoreUnavailable
 from storage.evidence import EvidenceStore
 from storage.lines import Lines
@@ -82,6 +84,10 @@ class Recorder:
         name: this worker's name in verdicts and heartbeats.
         acknowledge: called in the recorder's thread with what has been stored.
         info: gives the worker's heartbeat.
+        captures: where the figures of captures go; None: nowhere.
+
+    Attributes:
+        tally: what is counted for the heartbeat.
     """
 
     def __init__(
@@ -93,9 +99,12 @@ class Recorder:
         name: str,
         acknowledge: Callable[[Recorded], None],
         info: Callable[[], dict[str, object]],
+        captures: Captures | None = None,
     ) -> None:
         self._lines, self._workers, self._evidence, self._name = lines, workers, evidence, name
         self._acknowledge, self._info = acknowledge, info
+        self._captures = captures
+        self.tally = Tally()
         self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
         self._abort = threading.Event()
         self._pictured: dict[tuple[str, str], float] = {}
@@ -110,6 +119,11 @@ class Recorder:
         """Whether it still writes; what it cannot write is no reason to stop, so False means a fault of the program."""
         return self._thread.is_alive()
 
+    @property
+    def depth(self) -> tuple[int, int]:
+        """How many things wait to be written, and how many may at most."""
+        return self._queue.qsize(), _DEPTH
+
     def put(self, judged: Callable[[], list[Judged]]) -> None:
         """Hand over what makes a judged batch (called in the recorder's thread); blocks while storage is slower."""
         self._queue.put(judged)
@@ -119,6 +133,7 @@ class Recorder:
         try:
             self._queue.put_nowait(told)
         except queue.Full:
+            self.tally.refused()
             return False
         return True
 
@@ -164,8 +179,12 @@ class Recorder:
 
     def _record(self, batch: Sequence[Judged]) -> None:
         batch = [self._illustrate(judged) for judged in batch]
+        began = time.monotonic()
         if self._insist("verdicts", lambda: self._store(batch)):
+            self.tally.store_s.observe(time.monotonic() - began)
+            now_ns = time.time_ns()
             for judged in batch:
+                self.tally.stored(judged.verdict.line, (now_ns - judged.verdict.captured_ns) / 1e9)
                 header = judged.job.header
                 wanted = judged.verdict.evidence is not None or self._due(header.line, "latest", LATEST_S)
                 span = [(header.seq, header.seq)]
@@ -226,6 +245,7 @@ class Recorder:
         try:
             return write()
         except StorageError as error:
+            self.tally.evidence_failed()
             log.error("evidence not kept", worker=self._name, error=str(error))  # noqa: TRY400 - one line
             return None
 
@@ -239,6 +259,7 @@ class Recorder:
                 if failures in (0, 30):
                     log.warning("store does not answer", worker=self._name, waiting=what, error=str(error))
                 failures += 1
+                self.tally.store_retried()
                 if tries is not None and failures >= tries:
                     return False
                 self._abort.wait(_BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1])
@@ -249,6 +270,9 @@ class Recorder:
         return False
 
     def _beat(self, beat: Beat) -> None:
+        if self._captures is not None and beat.figures is not None:
+            figures = {"run": beat.run, "wall_ns": beat.wall_ns, **beat.figures.model_dump()}
+            self._captures.record(beat.line, figures)
         self._lines.beat(
             line=beat.line,
             run=beat.run,

@@ -37,6 +37,7 @@ from inference.serving import Served, Serving
 from inference.turns import Turns
 from ingest.frame import Condition, new_run
 from ingest.preprocess import Preprocessing
+from storage.captures import Captures
 from storage.challenges import ChallengeStream
 from storage.config import StorageConfig
 from storage.evidence import EvidenceStore
@@ -112,13 +113,15 @@ class Worker:
             warm_up=config.max_batch,
         )
         client = connect(storage)
+        self._evidence = EvidenceStore(storage.evidence, storage.retention)
         self._recorder = Recorder(
             lines=Lines(client),
             workers=Workers(client),
-            evidence=EvidenceStore(storage.evidence, storage.retention),
+            evidence=self._evidence,
             name=config.name,
             acknowledge=self._acknowledge,
             info=self._info,
+            captures=Captures(client),
         )
         self._challenger = Challenger(
             lines,
@@ -263,8 +266,10 @@ class Worker:
                 log.exception("detector failed", model=prepared.engine.ref, frames=len(prepared.pixels))
                 self._conclude(prepared.model, prepared.ticket, prepared.frames, None)
                 continue
+            took_s = time.monotonic() - started
+            self._recorder.tally.judged(len(judgement), took_s)
             with self._arrived:
-                self._batcher.observe(prepared.model, len(judgement), time.monotonic() - started)
+                self._batcher.observe(prepared.model, len(judgement), took_s)
                 self._judged += len(judgement)
             self._conclude(prepared.model, prepared.ticket, prepared.frames, judgement)
 
@@ -279,6 +284,7 @@ class Worker:
         self._link.acknowledge(recorded)
 
     def _info(self) -> dict[str, object]:
+        queued, limit = self._recorder.depth
         return {
             "worker": self._name,
             "pid": os.getpid(),
@@ -287,6 +293,10 @@ class Worker:
             "judged": self._judged,
             "dropped_messages": self._link.dropped,
             "waiting": len(self._batcher),
+            "recorder_queue": queued,
+            "recorder_queue_limit": limit,
+            "evidence_bytes": self._evidence.held_bytes,
+            **self._recorder.tally.told(),
         }
 
     def _watchdog(self, steps: Sequence[threading.Thread]) -> None:

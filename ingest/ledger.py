@@ -11,11 +11,12 @@
 Pure: no clock, no socket. Every method that needs the time is given `now`, in monotonic seconds.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ingest.figures import Figures
 from ingest.frame import Frame
 from ingest.ranges import Ranges
 
@@ -62,6 +63,8 @@ class Ledger:
         self._largest = 0
         self._given_up: dict[tuple[Outcome, str], Ranges] = {}
         self._told: dict[tuple[Outcome, str], float] = {}
+        self._lost: Counter[str] = Counter()
+        self._resent = 0
 
     @property
     def full(self) -> bool:
@@ -81,6 +84,17 @@ class Ledger:
     def in_flight(self, worker: str) -> int:
         """Frames that `worker` holds."""
         return sum(flight.worker == worker for flight in self._flying.values())
+
+    def figures(self) -> Figures:
+        """What there is, and what was given up and sent again so far."""
+        return Figures(
+            waiting=len(self._waiting),
+            in_flight=len(self._flying),
+            buffered_bytes=self._bytes,
+            buffer_bytes=self._capacity,
+            resent=self._resent,
+            given_up=dict(self._lost),
+        )
 
     def admit(self, frame: Frame) -> None:
         """Take a new frame; what has no room for it is given up, oldest first."""
@@ -106,6 +120,7 @@ class Ledger:
         back = [self._flying.pop(seq).frame for seq in seqs if seq in self._flying]
         for frame in back:
             self._waiting[frame.seq] = frame
+        self._resent += len(back)
         if back:
             self._waiting = OrderedDict(sorted(self._waiting.items()))
         if self._policy == "latest":
@@ -183,6 +198,7 @@ class Ledger:
 
     def _give_up(self, seq: int, outcome: Outcome, reason: str) -> None:
         if self._drop(seq) is not None:
+            self._lost[reason] += 1
             self._given_up.setdefault((outcome, reason), Ranges()).add(seq, seq)
 
 

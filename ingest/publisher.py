@@ -8,7 +8,7 @@ what a dead worker held.)
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +61,7 @@ class Publisher:
         self._beat_due = float("-inf")
         self._ending: Literal["no", "drain", "now"] = "no"
         self._source_ended = False
+        self._source_losses = 0
         # Our own run has a journal too: it is being counted, not left over.
         self._old = [left for left in leftovers(journal, line=line) if left.run != run]
         self._old_due = time.monotonic() + LEFTOVER_GRACE_S
@@ -84,6 +85,7 @@ class Publisher:
             if condition is self._condition:
                 return
             self._condition = condition
+            self._source_losses += condition is Condition.LOST
             self._beat_due = float("-inf")
         self._wake.set()
 
@@ -98,8 +100,8 @@ class Publisher:
             self._source_ended = self._source_ended or source_ended
         self._wake.set()
 
-    def run(self, *, stop: threading.Event) -> None:
-        """Serve until the run is settled or `stop` is set."""
+    def run(self, *, stop: threading.Event, turn: Callable[[], None] = lambda: None) -> None:
+        """Serve until the run is settled or `stop` is set; calls `turn` at least every tenth of a second."""
         poller = zmq.Poller()
         poller.register(self._wake, zmq.POLLIN)
         for link in self._links:
@@ -109,6 +111,7 @@ class Publisher:
                 poller.poll(100)
                 self._wake.clear()
                 self.step(time.monotonic())
+                turn()
         finally:
             self._context.destroy(linger=500)
             self._wake.close()
@@ -266,6 +269,12 @@ class Publisher:
 
     def _beat(self, now: float, *, ended: bool = False) -> None:
         self._beat_due = now + BEAT_S
+        with self._lock:
+            own = {
+                "source_losses": self._source_losses,
+                "workers": sum(link.worker is not None for link in self._links),
+            }
+            figures = self._ledger.figures().model_copy(update=own)
         beat = wire.Beat(
             line=self._line,
             run=self._run,
@@ -273,6 +282,7 @@ class Publisher:
             wall_ns=time.time_ns(),
             condition=Condition.ENDED if ended and self._source_ended else self._condition,
             ended=ended,
+            figures=figures,
         )
         for link in self._links:
             link.send(wire.pack(beat))

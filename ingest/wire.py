@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ingest.config import LineId
 from ingest.errors import WireError
+from ingest.figures import Figures
 from ingest.frame import Condition
 from ingest.preprocess import RGB, Preprocessing
 
@@ -70,6 +71,8 @@ class Beat(_Header):
     condition: Condition = Condition.OK
     ended: bool = False
     """True in the last beat of a run."""
+    figures: Figures | None = None
+    """Queues and counters, for metrics."""
 
 
 class Gap(_Header):

@@ -76,6 +76,11 @@ class EvidenceStore:
             self._shelf = Shelf(root)
         self._walked = time.monotonic()
 
+    @property
+    def held_bytes(self) -> int:
+        """How much is kept, as far as this process knows."""
+        return self._shelf.bytes
+
     def put(
         self,
         *,

@@ -9,6 +9,8 @@ CHALLENGES = f"lw:{PARTITION}:challenges"
 """Stream of golden samples' results, one entry each, field `c` = the challenge as JSON."""
 WORKERS = "lw:workers"
 """Hash worker name -> JSON of its last heartbeat."""
+CAPTURES = "lw:captures"
+"""Hash line -> JSON of what its capture last told of its queues."""
 
 
 def line(line: str) -> str:
