@@ -35,10 +35,15 @@ class Courier:
         name: of the sink in the outbox.
         sink: the receiver.
         history: holds the outbox.
+
+    Attributes:
+        name: of the sink.
+        delivered, failed: attempts since the start.
     """
 
     def __init__(self, name: str, sink: Sink, history: History) -> None:
-        self._name = name
+        self.name = name
+        self.delivered = self.failed = 0
         self._sink = sink
         self._history = history
         self._bell = threading.Event()
@@ -66,14 +71,14 @@ class Courier:
         """Try each delivery that is due once. Returns whether any was taken: more may be due then."""
         taken = False
         try:
-            for delivery in self._history.due(self._name, now_ns=time.time_ns()):
+            for delivery in self._history.due(self.name, now_ns=time.time_ns()):
                 if (stop is not None and stop.is_set()) or time.monotonic() >= deadline:
                     break
                 taken |= self._try(delivery)
         except StorageError as error:
             # Nothing is lost: the outbox still holds it, and a repetition has the same key.
             if not self._waiting:
-                log.warning("deliveries wait", sink=self._name, because=str(error))
+                log.warning("deliveries wait", sink=self.name, because=str(error))
                 self._waiting = True
             return False
         self._waiting = False
@@ -85,14 +90,22 @@ class Courier:
         try:
             self._sink.deliver(delivery)
         except SinkError as error:
+            self.failed += 1
             pause = pause_s(delivery.attempts, random.random())
             self._history.postponed(delivery, next_try_ns=time.time_ns() + round(pause * _NS))
             if not self._in_trouble:  # said once; the outbox counts the rest
-                log.warning("a sink does not take alerts; they are kept and tried again", because=str(error))
+                log.warning(
+                    "a sink does not take alerts; they are kept and tried again",
+                    sink=self.name,
+                    alert=delivery.alert,
+                    change=delivery.change.value,
+                    because=str(error),
+                )
                 self._in_trouble = True
             return False
         self._history.delivered(delivery, now_ns=time.time_ns())
+        self.delivered += 1
         if self._in_trouble:
-            log.info("the sink takes alerts again", sink=self._name)
+            log.info("the sink takes alerts again", sink=self.name, alert=delivery.alert)
             self._in_trouble = False
         return True
