@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import time as clock
 
+import redis
 import structlog
 
 from alerts.board import TREND, Board
@@ -20,6 +21,7 @@ from alerts.config import AlertRules, AlertsConfig
 from alerts.courier import DRAIN_S, Courier
 from alerts.errors import AlertError
 from alerts.follower import Follower, entry_number
+from alerts.metrics.collector import SiteCollector
 from alerts.pulse import Pulse
 from alerts.sinks import audience, open_sink, sink_names
 from storage.config import StorageConfig
@@ -47,6 +49,7 @@ class AlertService:
         storage: Redis, history, evidence.
         site: name of the place, in reports.
         shifts: local times of day at which shifts begin, for reports.
+        workers: names of the workers, for metrics; empty: those that are heard of.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class AlertService:
         *,
         site: str = "linewatch",
         shifts: Sequence[clock] = (),
+        workers: Sequence[str] = (),
     ) -> None:
         self._config = config
         self._rules = dict(rules)
         self._storage = storage
         self._site = site
         self._shifts = tuple(shifts)
+        self._workers = tuple(workers)
 
     def run(self, stop: threading.Event) -> int:
         """Serve until `stop` is set; then follow and deliver what there is, for a few seconds at most.
@@ -85,19 +90,34 @@ class AlertService:
             closing.callback(client.close)
             board, stream = Board(history, self._rules), VerdictStream(client)
             pulse = Pulse(time.monotonic(), grace_s=self._config.start_grace)
+            couriers = [Courier(name, sink, history) for name, sink in zip(names, sinks, strict=True)]
+            metrics = self._metrics(client, history, board, couriers, pulse)
 
             def on_verdicts(verdicts: Sequence[Verdict]) -> None:
                 board.add(verdicts)
                 pulse.handle(verdicts, time.monotonic())
+                metrics.follow(verdicts)
 
             follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
-            crew = closing.enter_context(
-                _crew([Courier(name, sink, history) for name, sink in zip(names, sinks, strict=True)], stop)
-            )
-            self._open_page(closing, board, history, told, crew.ring)
+            crew = closing.enter_context(_crew(couriers, stop))
+            self._open_page(closing, board, history, told, crew.ring, metrics)
             _Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring).run(stop)
         crew.check()
         return 0
+
+    def _metrics(
+        self, client: redis.Redis, history: History, board: Board, couriers: Sequence[Courier], pulse: Pulse
+    ) -> SiteCollector:
+        return SiteCollector(
+            client,
+            history,
+            board,
+            lines=list(self._rules),
+            workers=self._workers,
+            storage=self._storage,
+            couriers=couriers,
+            silent_s=lambda line: pulse.signs(line, time.monotonic()).silent_s,
+        )
 
     def _open_page(
         self,
@@ -106,10 +126,12 @@ class AlertService:
         history: History,
         told: Mapping[Change, Sequence[str]],
         ring: Callable[[], None],
+        metrics: SiteCollector,
     ) -> None:
         if self._config.page is None:
             return
         from alerts.api import create_app  # noqa: PLC0415 - a service without a page loads no web framework
+        from alerts.metrics.serving import add_metrics  # noqa: PLC0415
         from alerts.pages.overview import mount  # noqa: PLC0415
         from alerts.pageserver import PageServer  # noqa: PLC0415
         from alerts.report.serving import add_report  # noqa: PLC0415
@@ -132,6 +154,7 @@ class AlertService:
         app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label)
         lines = list(self._rules)
         add_report(app, history, site=self._site, lines=lines, shifts=self._shifts, evidence=evidence)
+        add_metrics(app, metrics)
         mount(app, board, evidence=evidence, acknowledge=acknowledge, label=label)
         server = PageServer(app, bind=self._config.page.bind, url_file=self._storage.data / "page.url")
         closing.callback(server.stop)

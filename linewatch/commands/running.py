@@ -83,7 +83,10 @@ def run_alerts(config: Path) -> None:
     loaded, stop = _enter("alerts", None, config)
     from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
 
-    service = AlertService(loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts)
+    workers = [worker.name for worker in loaded.workers]
+    service = AlertService(
+        loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
+    )
     raise typer.Exit(service.run(stop))
 
 
