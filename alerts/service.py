@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import time as clock
+from functools import partial
 
 import redis
 import structlog
@@ -69,8 +70,10 @@ class AlertService:
         self._shifts = tuple(shifts)
         self._workers = tuple(workers)
 
-    def run(self, stop: threading.Event) -> int:
+    def run(self, stop: threading.Event, moves: Callable[[str], None] = lambda _: None) -> int:
         """Serve until `stop` is set; then follow and deliver what there is, for a few seconds at most.
+
+        `moves` is told the name of a loop at each of its turns.
 
         Returns:
             0.
@@ -101,7 +104,8 @@ class AlertService:
             follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
             crew = closing.enter_context(_crew(couriers, stop))
             self._open_page(closing, board, history, told, crew.ring, metrics)
-            _Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring).run(stop)
+            loop = _Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring)
+            loop.run(stop, partial(moves, "follower"))
         crew.check()
         return 0
 
@@ -183,10 +187,11 @@ class _Loop:
         self._next_tick = 0.0
         self._charted = False
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, turn: Callable[[], None]) -> None:
         well, pause = False, _FIRST_PAUSE_S
         waiting = False
         while not stop.is_set():
+            turn()
             try:
                 if not well:
                     self._begin()
@@ -206,8 +211,10 @@ class _Loop:
             elif not well:
                 log.info("verdicts are followed", position=self._follower.position)
             well, waiting, pause = True, False, _FIRST_PAUSE_S
+        turn()
         if well:
             self._drain()
+        turn()
 
     def _begin(self) -> None:
         self._follower.resume()

@@ -1,13 +1,15 @@
 """The worker's end of the wire: receives frames, grants credits, sends acknowledgements.
 
 One ROUTER socket, used by one thread only; other threads hand their acknowledgements over through a queue and a pipe
-that wakes the poller. A message that is not of this protocol, or of a line this worker does not serve, is counted and
-dropped: it can never become a verdict.
+that wakes the poller. A message that is not of this protocol, of a line this worker does not serve, or of one that its
+sender may not speak for, is counted and dropped: it can never become a verdict. So are frames beyond the credits and
+pictures nobody asked for: what a camera does must not grow this process.
 """
 
 import queue
 import threading
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from inference.job import Job
 from inference.recorder import Recorded, Told
 from ingest import curve, wire
+from ingest.allowlist import AllowList
 from ingest.errors import IngestError, WireError
 from ingest.preprocess import Preprocessing
 from ingest.wake import WakePipe
@@ -26,6 +29,12 @@ from ingest.wake import WakePipe
 GRANT_S = 0.5
 FORGET_S = 10.0
 """A capture not heard of for this long holds no credits any more."""
+MAX_PEERS = 16
+"""Most connections of one line at once; a capture that is started again leaves one behind for `FORGET_S`."""
+MAX_ASKED = 256
+"""Most pictures that may be on their way."""
+_QUEUED = 64
+"""Messages of one connection that ZeroMQ holds before it makes the sender wait."""
 
 log = structlog.get_logger()
 
@@ -33,7 +42,11 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class _Peer:
     line: str
+    run: str | None
+    """The one that its frames and beats are of."""
     heard: float
+    key: str = ""
+    """Its public key; empty on a unix socket."""
 
 
 class Link:
@@ -71,11 +84,13 @@ class Link:
         self._wake = WakePipe()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_PAYLOAD_BYTES)
+        self._socket.setsockopt(zmq.RCVHWM, _QUEUED)
+        self._allow_list: AllowList | None = None
+        self._allowed: dict[bytes, frozenset[str]] = {}
         if curve.needs_curve(endpoint):
             if keys is None:
                 raise IngestError(f"{endpoint} is reachable from other machines: name a folder of keys")
-            self._guard = curve.authenticator(self._context, keys)
-            curve.secure_server(self._socket, keys)
+            self._secure(keys)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -85,16 +100,20 @@ class Link:
         self._done: queue.SimpleQueue[tuple[Recorded, bool]] = queue.SimpleQueue()
         self._grant_due = 0.0
         self._draining = False
+        self._held: Counter[str] = Counter()
+        """Line -> frames that have not been acknowledged yet."""
+        self._asked: OrderedDict[tuple[str, str, int], None] = OrderedDict()
         self.received = 0
         self.dropped = 0
+        self.strangers = 0
 
     def acknowledge(self, recorded: Recorded, *, retry: bool = False) -> None:
         """Tell a capture what is settled (or to be prepared again); from any thread."""
         self._done.put((recorded, retry))
         self._wake.set()
 
-    def serve(self, stop: threading.Event) -> None:
-        """Receive until `stop` is set; then grant nothing more and return."""
+    def serve(self, stop: threading.Event, turn: Callable[[], None] = lambda: None) -> None:
+        """Receive until `stop` is set; then grant nothing more and return. Calls `turn` every tenth of a second."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
@@ -104,6 +123,7 @@ class Link:
             self.flush()
             if time.monotonic() >= self._grant_due:
                 self.grant()
+            turn()
         self._draining = True
         self.grant()
 
@@ -111,7 +131,12 @@ class Link:
         """Tell every live capture what it may send."""
         now = time.monotonic()
         self._grant_due = now + GRANT_S
-        self._peers = {name: peer for name, peer in self._peers.items() if now - peer.heard < FORGET_S}
+        self._read_allowed()
+        self._peers = {
+            name: peer
+            for name, peer in self._peers.items()
+            if now - peer.heard < FORGET_S and self._may_speak(peer.key, peer.line)
+        }
         for identity, peer in self._peers.items():
             self._grant(identity, peer)
 
@@ -128,8 +153,12 @@ class Link:
                 retry=retry,
             )
             peer = self._peers.get(recorded.peer)
+            if not recorded.gap:
+                self._held[recorded.line] -= sum(last - first + 1 for first, last in recorded.ranges)
             if retry and peer is not None:
                 self._grant(recorded.peer, peer)  # first say what to prepare it for
+            if recorded.portrait:
+                self._ask(recorded)
             self._send(recorded.peer, ack)
 
     def close(self) -> None:
@@ -139,6 +168,38 @@ class Link:
             self._guard.stop()
         self._context.destroy(linger=500)
 
+    def _secure(self, keys: Path) -> None:
+        """Encrypt, and let nobody in but those who are allowed."""
+        self._allow_list = AllowList(keys)
+        self._read_allowed()
+        for path in self._allow_list.unbound():
+            log.warning(
+                "a key names no line: it lets nobody in",
+                key=str(path),
+                mend=f"linewatch keys allow CONFIG LINE {path}",
+            )
+        self._guard = curve.authenticator(self._context, self._allow_list, turned_away=self._turned_away)
+        curve.secure_server(self._socket, keys)
+
+    def _turned_away(self, key: str) -> None:
+        """Count a stranger; in the authenticator's thread."""
+        self.strangers += 1
+        if self.strangers.bit_count() == 1:
+            log.warning("a stranger was turned away", worker=self._worker, strangers=self.strangers, key=key)
+
+    def _read_allowed(self) -> None:
+        """Look who may speak for what now: a key that was revoked is no longer listened to."""
+        if self._allow_list is None:
+            return
+        try:
+            self._allowed = self._allow_list.read()
+        except OSError as error:
+            self._allowed = {}
+            log.error("allow list cannot be read: nobody is heard", worker=self._worker, error=str(error))  # noqa: TRY400 - one line
+
+    def _may_speak(self, key: str, line: str) -> bool:
+        return self._allow_list is None or line in self._allowed.get(key.encode(), ())
+
     def _receive(self) -> None:
         for _ in range(256):  # then let acknowledgements and grants out
             try:
@@ -147,34 +208,86 @@ class Link:
                 return
             try:
                 message, payload = wire.unpack([part.buffer for part in parts])
+                self._admit(identity, message)
                 self._take(identity.bytes, message, payload)
             except WireError as error:
                 self.dropped += 1
                 if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th, …: a flood must not fill the log
                     log.warning("dropped a message", worker=self._worker, dropped=self.dropped, error=str(error))
 
-    def _take(self, identity: bytes, message: wire.Message, payload: memoryview | None) -> None:
+    def _admit(self, identity: zmq.Frame, message: wire.Message) -> None:
+        """Note that its sender lives, if it may send this.
+
+        Raises:
+            WireError: it may not.
+        """
         if isinstance(message, wire.Grant | wire.Ack):
             raise WireError(f"a {message.kind} message comes from workers, not to them")
-        if not self._serves(message.line):
-            raise WireError(f"line {message.line} is not served here")
-        now = time.monotonic()
-        newcomer = identity not in self._peers
-        self._peers[identity] = peer = _Peer(message.line, now)
-        if newcomer:
-            self._grant(identity, peer)
+        line, name, now = message.line, identity.bytes, time.monotonic()
+        if not self._serves(line):
+            raise WireError(f"line {line} is not served here")
+        peer = self._peers.get(name)
+        key = self._key(identity) if peer is None else peer.key
+        if not self._may_speak(key, line):
+            raise WireError(f"the sender's key may not speak for line {line}")
+        run = message.run if isinstance(message, wire.FrameHeader | wire.Beat) else None
+        if peer is None:
+            if sum(other.line == line for other in self._peers.values()) >= MAX_PEERS:
+                raise WireError(f"line {line} has {MAX_PEERS} connections already")
+            self._peers[name] = peer = _Peer(line, run, now, key)
+            self._grant(name, peer)
+        elif run is not None and run != (peer.run or run):
+            raise WireError(f"line {line} began another run on the same connection")
+        peer.line, peer.run, peer.heard = line, peer.run or run, now
+
+    def _key(self, identity: zmq.Frame) -> str:
+        """The sender's public key, as the authenticator found it; empty on a unix socket."""
+        if self._allow_list is None:
+            return ""
+        try:
+            return str(identity.get("User-Id"))
+        except zmq.ZMQError as error:
+            raise WireError("the sender has no key") from error
+
+    def _take(self, identity: bytes, message: wire.Message, payload: memoryview | None) -> None:
         match message:
             case wire.FrameHeader():
-                self.received += 1
-                pixels = None if payload is None else wire.pixels(message, payload)
-                deadline = None if message.deadline_ms is None else now + message.deadline_ms / 1e3
-                self._frame(Job(identity, message, pixels, deadline))
+                self._take_frame(identity, message, payload)
             case wire.Beat():
                 self._told(message)
             case wire.Gap():
                 self._told((identity, message))
             case wire.Portrait():
+                frame = (message.line, message.run, message.seq)
+                if frame not in self._asked:
+                    raise WireError(f"nobody asked for the picture of frame {message.seq} of line {message.line}")
+                del self._asked[frame]
                 self._told((message, bytes(payload or b"")))
+
+    def _take_frame(self, identity: bytes, header: wire.FrameHeader, payload: memoryview | None) -> None:
+        again = wire.Ack(line=header.line, run=header.run, ranges=[(header.seq, header.seq)], retry=True)
+        # Twice what one line is ever granted: one that was started again sends while its old frames are being judged.
+        if self._held[header.line] >= 2 * self._ahead:
+            self._send(identity, again)
+            raise WireError(f"line {header.line} sends more frames than it was granted")
+        self.received += 1
+        wanted = self._wanted(header.line)
+        if payload is not None and (wanted is None or header.shape[1::-1] != wanted.size):
+            self._grant(identity, self._peers[identity])  # prepared for the model before this one
+            self._send(identity, again)
+            return
+        self._held[header.line] += 1
+        pixels = None if payload is None else wire.pixels(header, payload)
+        deadline = None if header.deadline_ms is None else time.monotonic() + header.deadline_ms / 1e3
+        self._frame(Job(identity, header, pixels, deadline))
+
+    def _ask(self, recorded: Recorded) -> None:
+        """Note whose pictures are asked for: no others are taken."""
+        for first, last in recorded.ranges:
+            for seq in range(first, last + 1):
+                self._asked[recorded.line, recorded.run, seq] = None
+        while len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
 
     def _grant(self, identity: bytes, peer: _Peer) -> None:
         lines = len({other.line for other in self._peers.values()})

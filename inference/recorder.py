@@ -85,6 +85,8 @@ class Recorder:
         acknowledge: called in the recorder's thread with what has been stored.
         info: gives the worker's heartbeat.
         captures: where the figures of captures go; None: nowhere.
+        moves: called at each turn of the thread.
+        waits: called before what may take any time.
 
     Attributes:
         tally: what is counted for the heartbeat.
@@ -100,10 +102,13 @@ class Recorder:
         acknowledge: Callable[[Recorded], None],
         info: Callable[[], dict[str, object]],
         captures: Captures | None = None,
+        moves: Callable[[], None] = lambda: None,
+        waits: Callable[[], None] = lambda: None,
     ) -> None:
         self._lines, self._workers, self._evidence, self._name = lines, workers, evidence, name
         self._acknowledge, self._info = acknowledge, info
         self._captures = captures
+        self._moves, self._waits = moves, waits
         self.tally = Tally()
         self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
         self._abort = threading.Event()
@@ -153,7 +158,9 @@ class Recorder:
             now = time.monotonic()
             if now >= prune_due:
                 prune_due = now + PRUNE_S
+                self._waits()  # a walk over all evidence: on a slow disk it takes its time
                 self._keep(self._evidence.prune)
+            self._moves()
             if now >= beat_due:
                 beat_due = now + 1.0
                 self._insist("heartbeat", lambda: self._workers.record(self._name, self._info()), tries=1)
@@ -253,6 +260,7 @@ class Recorder:
         """Do one storage step, again and again while the store does not answer; False when told to end first."""
         failures = 0
         while not self._abort.is_set():
+            self._moves()
             try:
                 step()
             except StoreUnavailable as error:

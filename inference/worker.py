@@ -15,7 +15,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,15 +77,20 @@ def serve(
     storage: StorageConfig,
     keys: Path | None,
     stop: threading.Event,
+    moves: Callable[[str], None] = lambda _: None,
+    waits: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Judge frames until `stop` is set; then finish what was received and return 0.
+
+    `moves` is told the name of a loop at each of its turns, `waits` that of one which may now take any time or has
+    ended.
 
     Raises:
         IngestError: the endpoint cannot be bound.
         EngineError: the asked device does not exist.
     """
     sys.setswitchinterval(SWITCH_S)
-    worker = Worker(config, endpoint=endpoint, lines=lines, storage=storage, keys=keys)
+    worker = Worker(config, endpoint=endpoint, lines=lines, storage=storage, keys=keys, moves=moves, waits=waits)
     worker.run(stop)
     return 0
 
@@ -101,8 +106,11 @@ class Worker:
         lines: Sequence[JudgeConfig],
         storage: StorageConfig,
         keys: Path | None,
+        moves: Callable[[str], None] = lambda _: None,
+        waits: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
+        self._moves, self._waits = moves, waits
         self._name = f"{config.name}-{new_run(time.time_ns())}"
         self._models = {judge.line: judge.model for judge in lines}
         self._serving = Serving(
@@ -122,6 +130,8 @@ class Worker:
             acknowledge=self._acknowledge,
             info=self._info,
             captures=Captures(client),
+            moves=partial(moves, "recorder"),
+            waits=partial(waits, "recorder"),
         )
         self._challenger = Challenger(
             lines,
@@ -169,13 +179,18 @@ class Worker:
             step.start()
         threading.Thread(target=self._watchdog, args=(steps,), name="watchdog", daemon=True).start()
         log.info("worker ready", worker=self._name, models=sorted(set(self._models.values())))
-        self._link.serve(stop)
+        self._link.serve(stop, partial(self._moves, "link"))
+        self._waits("link")
         with self._arrived:
             self._draining = True
             self._arrived.notify_all()
         for step in steps:
+            self._moves("end")
             step.join(DRAIN_S)
+        self._moves("end")
         self._recorder.stop(patience_s=DRAIN_S)
+        self._waits("recorder")
+        self._moves("end")
         self._challenger.stop()
         self._serving.stop()
         self._link.flush()

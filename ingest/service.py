@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,14 @@ log = structlog.get_logger()
 
 
 def capture(
-    config: CaptureConfig, *, workers: Sequence[str], journal: Path, keys: Path | None, stop: threading.Event
+    config: CaptureConfig,
+    *,
+    workers: Sequence[str],
+    journal: Path,
+    keys: Path | None,
+    stop: threading.Event,
+    moves: Callable[[str], None] = lambda _: None,
+    waits: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Capture one line until its source ends or `stop` is set.
 
@@ -41,6 +48,8 @@ def capture(
         journal: folder of run journals, on a disk that survives the process.
         keys: folder of CURVE keys, needed for tcp endpoints.
         stop: set by the process's signal handlers.
+        moves: told the name of a loop at each of its turns.
+        waits: told the name of a loop that now waits for the camera, however long that takes, or has ended.
 
     Returns:
         0 when every captured frame has been accounted for; 1 when some are left to the next start.
@@ -53,15 +62,22 @@ def capture(
     with _closing_on(stop, source), RunJournal(journal, line=config.id, run=run) as counted:
         publisher = _publisher(config, live=source.live, run=run, workers=workers, journal=journal, keys=keys)
         halt = threading.Event()
-        server = threading.Thread(target=publisher.run, kwargs={"stop": halt}, name="publisher")
+        server = threading.Thread(
+            target=_serve, args=(publisher, halt), kwargs={"moves": moves, "waits": waits}, name="publisher"
+        )
         server.start()
         log.info("capturing", line=config.id, run=run, source=redacted(config.source), policy=config.policy)
         try:
-            _await_worker(publisher, stop)
-            captured = _grab_all(source, config, run=run, publisher=publisher, journal=counted, stop=stop)
+            _await_worker(publisher, stop, moves)
+            # A full buffer may keep a source that waits for any time, as a camera may.
+            busy = waits if _patient(source, config) else moves
+            grabs = _watched(_grabs(source, config, publisher, stop), busy, waits)
+            captured = _grab_all(grabs, source, config, run=run, publisher=publisher, journal=counted, stop=stop)
+            moves("grab")
             publisher.finish("drain", source_ended=not stop.is_set())
             # A source that ended by itself has all the time it needs; a stopped process has not.
             while server.is_alive() and not stop.is_set():
+                moves("grab")
                 server.join(0.2)
             server.join(DRAIN_S)
             if server.is_alive():
@@ -75,10 +91,32 @@ def capture(
         return 0 if publisher.settled else 1
 
 
-def _await_worker(publisher: Publisher, stop: threading.Event) -> None:
+def _serve(
+    publisher: Publisher, halt: threading.Event, *, moves: Callable[[str], None], waits: Callable[[str], None]
+) -> None:
+    publisher.run(stop=halt, turn=lambda: moves("publisher"))
+    waits("publisher")
+
+
+def _watched(grabs: Iterator[Grab], busy: Callable[[str], None], waits: Callable[[str], None]) -> Iterator[Grab]:
+    """Tell what the loop over `grabs` does: it owes turns, but not while it waits for the camera."""
+    waits("grab")
+    for grab in grabs:
+        busy("grab")
+        yield grab
+        waits("grab")
+
+
+def _patient(source: Source, config: CaptureConfig) -> bool:
+    """Whether the source waits for room: it is never thinned and never overflows; `latest` has no use for waiting."""
+    return not source.live and config.policy == "every"
+
+
+def _await_worker(publisher: Publisher, stop: threading.Event, moves: Callable[[str], None]) -> None:
     """Wait for a first worker: a frame captured before anyone can judge it could only end as `unknown`."""
     until = time.monotonic() + START_PATIENCE_S
     while not stop.is_set() and time.monotonic() < until:
+        moves("grab")
         if publisher.ready.wait(0.2):
             return
     if not stop.is_set():
@@ -99,6 +137,7 @@ def _publisher(
 
 
 def _grab_all(
+    grabs: Iterator[Grab],
     source: Source,
     config: CaptureConfig,
     *,
@@ -113,11 +152,10 @@ def _grab_all(
         dark_below=config.dark_below,
         overexposed_above=config.overexposed_above,
     )
-    # A source that waits is never thinned and never overflows; `latest` has no use for waiting.
-    wait = not source.live and config.policy == "every"
+    wait = _patient(source, config)
     interval = 1 / config.fps if config.fps and source.live else 0.0
     due, seq = time.monotonic(), 0
-    for grab in _grabs(source, config, publisher, stop):
+    for grab in grabs:
         now = time.monotonic()
         if interval and now < due - interval / 4:
             continue

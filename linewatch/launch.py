@@ -13,6 +13,7 @@ from linewatch.config import Config
 from linewatch.datafolder import claim
 from linewatch.errors import ConfigError
 from linewatch.preflight import taken_ports
+from linewatch.silence import SILENT_S
 from linewatch.sockets import make_room
 from linewatch.supervisor import Role, Supervisor
 from linewatch.tables import print_table
@@ -22,6 +23,11 @@ from storage.lines import Lines
 from storage.models import Registry
 from storage.server import RedisServer, connect
 from storage.verdicts import VerdictStream
+
+_MODELS_S = 300.0
+"""How long a worker may load its models."""
+_STATEMENTS_S = 2 * SILENT_S
+"""How long a turn of the alert service may take: longer than the time-out of one SQL statement."""
 
 log = structlog.get_logger()
 
@@ -33,14 +39,27 @@ def roles(path: Path, config: Config) -> list[Role]:
     file = str(path.resolve())
     return [
         *(
-            Role(f"capture {line.id}", (*linewatch, "capture", file, "--line", line.id), stage=0, ends=True)
+            Role(
+                f"capture {line.id}",
+                (*linewatch, "capture", file, "--line", line.id),
+                stage=0,
+                ends=True,
+                silent_s=SILENT_S,
+            )
             for line in config.lines
+            if not line.remote
         ),
         *(
-            Role(f"worker {worker.name}", (*linewatch, "worker", file, "--name", worker.name), stage=1)
+            Role(
+                f"worker {worker.name}",
+                (*linewatch, "worker", file, "--name", worker.name),
+                stage=1,
+                silent_s=SILENT_S,
+                start_s=_MODELS_S,
+            )
             for worker in config.workers
         ),
-        Role("alerts", (*linewatch, "alerts", file), stage=2),
+        Role("alerts", (*linewatch, "alerts", file), stage=2, silent_s=_STATEMENTS_S),
     ]
 
 

@@ -12,6 +12,7 @@ class State(StrEnum):
     """What a role is doing, as an operator sees it."""
 
     RUNNING = "running"
+    HUNG = "hung"  # exists but makes no progress: killed, and not gone yet
     WAITING = "waiting"  # ended, will be started again
     CRASH_LOOP = "crash-loop"  # has ended soon after its start again and again; still being tried
     ENDED = "ended"  # had a natural end and reached it
@@ -53,17 +54,26 @@ class Restarts:
     started_at: float | None = None
     ended: bool = False
     stopped: bool = False
+    hangs: int = 0
+    """Times it was killed because it made no progress."""
+    last_hang: str | None = None
+    """Why, the last time."""
+    hung: bool = False
 
     def started(self, now: float) -> None:
         """Note that the process was started."""
         if self.last_exit is not None:
             self.restarts += 1
-        self.started_at, self.due = now, None
+        self.started_at, self.due, self.hung = now, None, False
+
+    def hangs_now(self, why: str) -> None:
+        """Note that the process makes no progress and is being killed."""
+        self.hung, self.hangs, self.last_hang = True, self.hangs + 1, why
 
     def exited(self, now: float, code: int) -> None:
         """Note that the process is gone, and decide when it is due again."""
         ran_s = now - (self.started_at if self.started_at is not None else now)
-        self.started_at, self.last_exit = None, code
+        self.started_at, self.last_exit, self.hung = None, code, False
         if self.stopped:
             return
         if self.ends and code == 0:
@@ -78,6 +88,8 @@ class Restarts:
 
     def state(self, now: float) -> State:
         """Say what an operator should see now."""
+        if self.hung:
+            return State.HUNG
         if self.ended:
             return State.ENDED
         if self.stopped:

@@ -1,8 +1,9 @@
 """Keeps the processes of one machine running: the shell around `linewatch/restarts.py`.
 
-One thread waits for each child and reports its end; the main loop starts what is due, looks after the Redis server,
-and writes what it knows to a status file. On stop, the stages end one after the other, in the direction of the data:
-captures drain, then workers finish what they hold, then alerts read what was stored, then Redis.
+One thread waits for each child and reports its end, one keeps the Redis server (`linewatch/keeper.py`); the main loop
+starts what is due, kills what makes no progress, and writes what it knows to a status file. It waits for nothing but
+its own news. On stop, the stages end one after the other, in the direction of the data: captures drain, then workers
+finish what they hold, then alerts read what was stored, then Redis.
 """
 
 import json
@@ -12,20 +13,25 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
-from linewatch.lifeline import VARIABLE
+from linewatch import lifeline, progress
+from linewatch.keeper import Keeper, Server
+from linewatch.progress import Page
 from linewatch.restarts import Backoff, Restarts, State
-from storage.errors import StorageError
+from linewatch.silence import START_S, Silence
 
 _TICK_S = 0.5
-"""How often the Redis server is looked at, and `until` is asked."""
+"""How often the children are looked at, and `until` is asked."""
 _HURRY_S = 1.0
 """Patience after a second signal."""
+_MOST_KILLS = 3
+"""A process that is still there after so many is stuck in the kernel: nothing more can be done about it."""
 
 log = structlog.get_logger()
 
@@ -40,23 +46,10 @@ class Role:
     """Place in the order of stopping: lower first."""
     ends: bool = False
     """Whether exit code 0 is its natural end."""
-
-
-class Server(Protocol):
-    """What the roles depend on: `storage.server.RedisServer`."""
-
-    @property
-    def pid(self) -> int:
-        """Process id of the running server."""
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-
-    def stop(self) -> None:
-        """Stop it, also when it is already gone."""
-
-    def alive(self) -> bool:
-        """Whether its process runs."""
+    silent_s: float | None = None
+    """How long each of its loops may take for a turn before it counts as hung; None: it tells no progress."""
+    start_s: float = START_S
+    """How long it may take to its first turn."""
 
 
 @dataclass(slots=True)
@@ -64,6 +57,8 @@ class _Child:
     role: Role
     life: Restarts
     process: subprocess.Popen[bytes] | None = None
+    page: Page | None = None
+    silence: Silence = field(default_factory=Silence)
 
 
 @dataclass(slots=True)
@@ -88,14 +83,17 @@ class Supervisor:
     backoff: Backoff = field(default_factory=Backoff)
     grace_s: float = 10.0
     _children: list[_Child] = field(init=False, default_factory=list)
-    _server_life: Restarts = field(init=False)
+    _keeper: Keeper | None = field(init=False, default=None)
+    _asking: Future[bool] | None = field(init=False, default=None)
+    _unwritten: str | None = field(init=False, default=None)
     _ended: queue.SimpleQueue[tuple[_Child, int] | None] = field(init=False, default_factory=queue.SimpleQueue)
     _signals: int = field(init=False, default=0)
     _written: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._children = [_Child(role, Restarts(self.backoff, ends=role.ends)) for role in self.roles]
-        self._server_life = Restarts(self.backoff)
+        if self.server is not None:
+            self._keeper = Keeper(self.server, self.backoff)
 
     def stop(self) -> None:
         """End `run`; safe in a signal handler. A second call makes it hurry."""
@@ -108,25 +106,42 @@ class Supervisor:
         Raises:
             StorageError: the server does not start at all.
         """
-        if self.server is not None:
-            self.server.start()
-            self._server_life.started(time.monotonic())
+        asker = ThreadPoolExecutor(1, thread_name_prefix="until")
         try:
-            while not self._signals and not self._done():
+            self._await_server()
+            while not self._signals and not self._done(asker):
                 now = time.monotonic()
-                self._look_after_server(now)
                 for child in self._children:
                     if child.life.due is not None and child.life.due <= now:
                         self._start(child)
+                    self._look_at(child, now)
                 self._write_status()
                 self.on_tick()
                 self._wait(self._patience())
         finally:
             self._stop_all()
+            asker.shutdown(wait=False, cancel_futures=True)
 
-    def _done(self) -> bool:
-        mortal = [child for child in self._children if child.role.ends]
-        return self.until is not None and all(child.life.ended for child in mortal) and self.until()
+    def _await_server(self) -> None:
+        """Wait for the server's first answer: what needs it is started after that."""
+        if self._keeper is None:
+            return
+        self._keeper.start()
+        while not self._signals and not self._keeper.ready.wait(0.05):
+            self._write_status()
+        if self._keeper.failure is not None:
+            raise self._keeper.failure
+
+    def _done(self, asker: ThreadPoolExecutor) -> bool:
+        """Ask `until`, which may wait for a store, in a thread of its own."""
+        if self.until is None or not all(child.life.ended for child in self._children if child.role.ends):
+            return False
+        if self._asking is None:
+            self._asking = asker.submit(self.until)
+        if not self._asking.done():
+            return False
+        answer, self._asking = self._asking.result(), None
+        return answer
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -136,11 +151,14 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         # A session of its own, so that Ctrl-C reaches the supervisor alone and the order of stopping is kept.
         try:
+            page = Page()
+            child.page = page
             child.process = subprocess.Popen(  # noqa: S603 - our own command
                 child.role.command,
                 stdin=subprocess.PIPE,
                 start_new_session=True,
-                env={**os.environ, VARIABLE: "1"},
+                pass_fds=(page.file,),
+                env={**os.environ, lifeline.VARIABLE: "1", progress.VARIABLE: str(page.file)},
             )
         except OSError as error:
             child.life.started(time.monotonic())
@@ -148,8 +166,19 @@ class Supervisor:
             self._note_exit(child, 127)
             return
         child.life.started(time.monotonic())
+        child.silence = Silence(child.role.start_s, child.role.silent_s or 0.0)
         log.info("started", child=child.role.name, child_pid=child.process.pid, restarts=child.life.restarts)
         threading.Thread(target=self._report_end, args=(child, child.process), daemon=True).start()
+
+    def _look_at(self, child: _Child, now: float) -> None:
+        """Kill a child that makes no progress; it is started again once it is gone, never beside its old self."""
+        if child.process is None or child.page is None or child.role.silent_s is None or child.life.hung:
+            return
+        why = child.silence.look(child.page.look(), now)
+        if why is not None:
+            child.life.hangs_now(why)
+            log.error("hangs, killed", child=child.role.name, child_pid=child.process.pid, why=why)
+            child.process.kill()
 
     def _report_end(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
         self._ended.put((child, process.wait()))
@@ -167,7 +196,9 @@ class Supervisor:
         now = time.monotonic()
         if child.process is not None and child.process.stdin is not None:
             child.process.stdin.close()
-        child.process = None
+        if child.page is not None:
+            child.page.close()
+        child.process = child.page = None
         child.life.exited(now, code)
         state = child.life.state(now)
         if state in (State.ENDED, State.STOPPED):
@@ -176,43 +207,27 @@ class Supervisor:
             retry_in_s = round((child.life.due or now) - now, 1)
             log.warning("died", child=child.role.name, exit=code, state=state.value, retry_in_s=retry_in_s)
 
-    def _look_after_server(self, now: float) -> None:
-        if self.server is None:
-            return
-        life = self._server_life
-        if life.due is None and not self.server.alive():
-            life.exited(now, -1)
-            log.error("redis died", state=life.state(now).value)
-        if life.due is not None and life.due <= now:
-            life.started(now)
-            try:
-                self.server.start()
-            except StorageError as error:
-                log.error("redis does not start", error=str(error))  # noqa: TRY400 - one clear line
-                life.exited(now, -1)
-
     def _stop_all(self) -> None:
         for child in self._children:
             child.life.stop()
         for stage in sorted({role.stage for role in self.roles}):
             self._stop_stage([child for child in self._children if child.role.stage == stage])
-        if self.server is not None:
-            self.server.stop()
-            self._server_life.stop()
-            self._server_life.exited(time.monotonic(), 0)
+        if self._keeper is not None:
+            self._keeper.stop()
         self._write_status()
 
     def _stop_stage(self, children: list[_Child]) -> None:
         for child in children:
             if child.process is not None:
                 child.process.terminate()
-        deadline = time.monotonic() + self.grace_s
-        while any(child.process is not None for child in children):
+        deadline, kills = time.monotonic() + self.grace_s, 0
+        while any(child.process is not None for child in children) and kills <= _MOST_KILLS:
             if self._signals > 1:
                 deadline = min(deadline, time.monotonic() + _HURRY_S)
                 self._signals = 1
             if time.monotonic() >= deadline:
                 self._kill(children)
+                kills += 1
                 deadline = time.monotonic() + self.grace_s
             self._wait(min(_TICK_S, max(0.0, deadline - time.monotonic())))
 
@@ -223,25 +238,34 @@ class Supervisor:
                 child.process.kill()
 
     def _write_status(self) -> None:
-        """Replace the status file if anything changed."""
+        """Replace the status file if anything changed. A full disk is no reason to stop anything."""
         now = time.monotonic()
         known: dict[str, Any] = {"pid": os.getpid(), "roles": [self._describe(child, now) for child in self._children]}
-        if self.server is not None:
-            life = self._server_life
-            pid = self.server.pid if life.started_at is not None else None
-            known["redis"] = {"pid": pid, "state": life.state(now).value, "restarts": life.restarts}
-        if known != self._written:
-            self._written = known
-            fresh = self.status.with_suffix(".tmp")
+        if self._keeper is not None:
+            known["redis"] = self._keeper.describe()
+        if known == self._written:
+            return
+        fresh = self.status.with_suffix(".tmp")
+        try:
             fresh.write_text(json.dumps({**known, "changed_ns": time.time_ns()}, indent=1), encoding="utf-8")
             fresh.replace(self.status)
+        except OSError as error:
+            if self._unwritten != str(error):
+                log.error("status not written", file=str(self.status), error=str(error))  # noqa: TRY400 - one line
+            self._unwritten = str(error)
+            return
+        self._written, self._unwritten = known, None
 
     @staticmethod
     def _describe(child: _Child, now: float) -> dict[str, Any]:
+        life = child.life
         return {
             "role": child.role.name,
             "pid": None if child.process is None else child.process.pid,
-            "state": child.life.state(now).value,
-            "restarts": child.life.restarts,
-            "last_exit": child.life.last_exit,
+            "state": life.state(now).value,
+            "restarts": life.restarts,
+            "last_exit": life.last_exit,
+            "hangs": life.hangs,
+            "last_hang": life.last_hang,
+            "started_mono_s": None if life.started_at is None else round(life.started_at, 1),
         }

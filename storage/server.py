@@ -25,6 +25,8 @@ import redis
 import structlog
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from storage.config import StorageConfig
@@ -90,8 +92,11 @@ class RedisServer:
         self.socket = socket_path(data)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, stop: threading.Event | None = None) -> None:
         """Start, and wait until it answers. What an earlier server left behind when it was killed does no harm.
+
+        Args:
+            stop: ends the waiting when set. Whoever gives it promises that the calling thread outlives the server.
 
         Raises:
             StorageError: there is no redis-server, one runs on these files already, or it does not start.
@@ -111,12 +116,12 @@ class RedisServer:
                 cwd=self.folder,
                 umask=0o077,
                 start_new_session=True,  # Ctrl-C is for us: we stop it after those who still write
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, resolved before the fork
+                preexec_fn=_die_with_parent(lasting=stop is not None),  # noqa: PLW1509 - one system call, resolved before the fork
             )
         except OSError as exc:
             raise StorageError(f"{binary}: cannot be run ({exc.strerror}): install redis-server") from exc
         self.pid = self._process.pid
-        self._await_ready(self._process)
+        self._await_ready(self._process, stop or threading.Event())
         log.info("redis ready", pid=self.pid, socket=str(self.socket), binary=binary)
 
     def stop(self) -> None:
@@ -132,9 +137,27 @@ class RedisServer:
             process.kill()
             process.wait(STOP_S)
 
+    def kill(self) -> None:
+        """End it at once: what it has acknowledged is on disk."""
+        if self._process is not None:
+            self._process.kill()
+
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    def answers(self) -> bool:
+        """Whether it says anything within 2 s, also that it cannot serve now: a process that hangs says nothing."""
+        with self._client(answer_s=CONNECT_S) as client:
+            try:
+                client.ping()
+            except BusyLoadingError:
+                return True
+            except (RedisConnectionError, RedisTimeout):
+                return False
+            except RedisError:
+                return True
+            return True
 
     def __enter__(self) -> Self:
         self.start()
@@ -182,7 +205,7 @@ class RedisServer:
                 f"start empty: name the newer one in {BINARY_ENV}"
             )
 
-    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _await_ready(self, process: subprocess.Popen[bytes], stop: threading.Event) -> None:
         began = time.monotonic()
         patience = START_S
         with self._client() as client:
@@ -197,15 +220,17 @@ class RedisServer:
                     pass  # not listening yet
                 else:
                     return
-                time.sleep(0.01 if time.monotonic() - began < 1 else 0.1)
+                if stop.wait(0.01 if time.monotonic() - began < 1 else 0.1):
+                    self.stop()
+                    raise StorageError("redis-server: stopped while it was starting")
         self.stop()
         raise StorageError(
             f"redis-server does not answer on {self.socket} after {patience:.0f} s: {self._last_words()}"
         )
 
-    def _client(self) -> redis.Redis:
+    def _client(self, *, answer_s: float = ANSWER_S) -> redis.Redis:
         return redis.Redis(
-            unix_socket_path=str(self.socket), socket_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0), protocol=2
+            unix_socket_path=str(self.socket), socket_timeout=answer_s, retry=Retry(NoBackoff(), 0), protocol=2
         )
 
     def _last_words(self) -> str:
@@ -268,12 +293,13 @@ def _private(folder: Path) -> None:
         raise StorageError(f"{folder}: cannot be made ({exc.strerror}): use another data:") from exc
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def _die_with_parent(*, lasting: bool) -> Callable[[], None] | None:
     """End the server when its starter is killed, so that the next start finds its files free.
 
     Linux ties this to the starting thread: a server that a passing thread starts is left alone.
     """
-    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+    lasting = lasting or threading.current_thread() is threading.main_thread()
+    if sys.platform != "linux" or not lasting:
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 

@@ -10,6 +10,7 @@ import typer
 
 from linewatch import lifeline, telemetry
 from linewatch.config import Config, load
+from linewatch.progress import Progress
 from linewatch.sockets import make_room
 
 app = typer.Typer()
@@ -60,8 +61,9 @@ def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of
     settings, endpoints = loaded.capture(line), loaded.endpoints()
     from ingest.service import capture as run  # noqa: PLC0415 - brings OpenCV
 
-    keys = loaded.keys(*endpoints)
-    code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop)
+    keys, progress = loaded.keys(*endpoints), Progress.open()
+    told = {"moves": progress.moves, "waits": progress.waits}
+    code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop, **told)
     # To a supervisor 0 means that the source has ended. One that somebody else stopped is to be started again.
     raise typer.Exit(_STOPPED if code == 0 and stop.is_set() and lifeline.held() else code)
 
@@ -74,8 +76,9 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
     make_room(endpoint)
     from inference.worker import serve  # noqa: PLC0415 - brings torch
 
-    storage, keys = loaded.storage, loaded.keys(endpoint)
-    raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop))
+    storage, keys, progress = loaded.storage, loaded.keys(endpoint), Progress.open()
+    told = {"moves": progress.moves, "waits": progress.waits}
+    raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop, **told))
 
 
 def run_alerts(config: Path) -> None:
@@ -87,7 +90,7 @@ def run_alerts(config: Path) -> None:
     service = AlertService(
         loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
     )
-    raise typer.Exit(service.run(stop))
+    raise typer.Exit(service.run(stop, Progress.open().moves))
 
 
 def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -15,9 +17,12 @@ from hypothesis import strategies as st
 
 from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
+from linewatch.keeper import Keeper
 from linewatch.restarts import Backoff, Restarts, State
 from linewatch.supervisor import Role, Supervisor
+from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
+from storage.server import RedisServer, connect
 
 FAST = Backoff(first_s=0.05, most_s=0.2, healthy_s=30, loop_after=3)
 PATIENCE_S = 20.0
@@ -93,6 +98,7 @@ def test_what_was_stopped_stays_stopped():
 PROGRAM = """
     import os, signal, sys, threading, time
     from linewatch import lifeline
+    from linewatch.progress import Progress
     name, log, *rest = sys.argv[1:]
     def say(what):
         with open(log, "a") as file:
@@ -103,7 +109,14 @@ PROGRAM = """
     say("start")
     if "fail" in rest: sys.exit(1)
     if "end" in rest: sys.exit(0)
-    while not stop.wait(0.5): pass
+    progress = Progress.open()
+    if "mute" in rest: time.sleep(3600)
+    turns = 0
+    while not stop.wait(0.05):
+        turns += 1
+        if "camera" in rest: progress.waits("grab")
+        if "stuck" in rest and turns > 3: threading.Lock().acquire() and threading.Event().wait()
+        progress.moves("main")
     time.sleep(0.2)
     say("end")
 """
@@ -114,9 +127,9 @@ def role(tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
 
-    def role(name: str, *words: str, stage: int = 0, ends: bool = False) -> Role:
+    def role(name: str, *words: str, **settings) -> Role:
         command = (sys.executable, str(program), name, str(tmp_path / "log"), *words)
-        return Role(name, command, stage=stage, ends=ends)
+        return Role(name, command, **settings)
 
     return role
 
@@ -221,13 +234,84 @@ def test_a_program_that_does_not_exist_is_a_crash_loop_not_a_crash(supervise):
         assert running.role("ghost")["last_exit"] == 127
 
 
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(supervise, role):
+    with supervise(role("worker", silent_s=1.0), role("other", silent_s=1.0)) as running:
+        eventually(lambda: len(running.log()) == 2, "both run")
+        pid = running.role("worker")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: running.log().count("worker start") == 2, "a fresh one runs")
+        eventually(lambda: running.role("worker")["state"] == "running", "it is seen")
+        entry = running.role("worker")
+        assert (entry["hangs"], entry["last_exit"]) == (1, -signal.SIGKILL)
+        assert entry["last_hang"] == "no turn of main within 1 s"
+        assert not psutil.pid_exists(pid)
+        assert (running.role("other")["restarts"], running.role("other")["hangs"]) == (0, 0)
+
+
+def test_a_deadlock_and_a_start_that_never_ends_are_hangs(supervise, role):
+    roles = [role("stuck", "stuck", silent_s=1.0), role("mute", "mute", silent_s=1.0, start_s=2.0)]
+    with supervise(*roles) as running:
+        eventually((running.folder / "up.json").exists, "a status file")
+        eventually(lambda: running.role("stuck")["hangs"] >= 1, "the deadlock is seen")
+        eventually(lambda: running.role("mute")["hangs"] >= 1, "so is the start")
+        assert running.role("mute")["last_hang"] == "has not begun its work after 2 s"
+        eventually(lambda: running.role("stuck")["state"] == "crash-loop", "again and again is a crash loop")
+
+
+def test_who_waits_for_a_camera_or_tells_nothing_is_left_alone(supervise, role):
+    roles = [role("camera", "camera", silent_s=1.0), role("untold", "mute"), role("pace", "stuck", silent_s=0.5)]
+    with supervise(*roles) as running:
+        eventually((running.folder / "up.json").exists, "a status file")
+        eventually(lambda: running.role("pace")["hangs"] == 3, "time has passed")
+        assert [running.role(name)["restarts"] for name in ("camera", "untold")] == [0, 0]
+
+
+def test_a_full_disk_under_the_status_file_stops_nothing(supervise, role, tmp_path):
+    (tmp_path / "up.tmp").mkdir()  # what is written first cannot be
+    with supervise(role("good")) as running:
+        eventually(lambda: running.log() == ["good start"], "it runs")
+        (tmp_path / "up.tmp").rmdir()
+        eventually((running.folder / "up.json").exists, "written as soon as it can be")
+        assert running.role("good")["restarts"] == 0
+
+
+def test_a_question_that_blocks_holds_nothing_up(supervise, role):
+    asked, go = threading.Event(), threading.Event()
+
+    def until() -> bool:
+        asked.set()
+        return go.wait(PATIENCE_S)
+
+    running = supervise(role("capture", "end", ends=True), role("worker", stage=1), until=until)
+    with running:
+        assert asked.wait(PATIENCE_S)
+        eventually(lambda: "worker start" in running.log(), "the worker runs")
+        os.kill(running.role("worker")["pid"], signal.SIGKILL)
+        eventually(lambda: running.log().count("worker start") == 2, "and is restarted meanwhile")
+        go.set()
+        running.thread.join(PATIENCE_S)
+        assert not running.thread.is_alive()
+
+
+# --- redis -----------------------------------------------------------------------------------------------------------
+
+
 class FakeServer:
     """Stands in for the Redis server: dies on request, refuses to start once."""
 
     def __init__(self) -> None:
         self.pid, self.refusals, self.said = 0, 1, []
 
-    def start(self) -> None:
+    def answers(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.running = False
+
+    def start(self, *, stop) -> None:  # noqa: ARG002 - it starts at once
         if self.pid and self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("no")
@@ -247,12 +331,61 @@ def test_the_server_is_started_first_restarted_and_stopped_last(supervise, role)
     server = FakeServer()
     with supervise(role("alerts"), server=server) as running:
         eventually(lambda: running.log() == ["alerts start"], "the role runs")
-        assert running.status()["redis"] == {"pid": 1, "state": "running", "restarts": 0}
+        assert running.status()["redis"] == {"pid": 1, "state": "running", "restarts": 0, "hangs": 0}
         server.running = False
         eventually(lambda: running.status()["redis"]["pid"] == 2, "the server is back, after one refusal")
         assert running.role("alerts")["restarts"] == 0
     assert server.said == ["start", "start", "stop"]
     assert running.log() == ["alerts start", "alerts end"]
+
+
+def test_a_redis_that_hangs_is_killed_and_comes_back_with_what_it_had():
+    folder = Path(tempfile.mkdtemp(prefix="lw-", dir="/tmp"))
+    server = RedisServer(folder)
+    keeper = Keeper(server, FAST, silent_s=1.0)
+    keeper.start()
+    try:
+        assert keeper.ready.wait(PATIENCE_S)
+        assert keeper.failure is None
+        with connect(StorageConfig(data=folder)) as client:
+            client.set("kept", "yes")
+            pid = server.pid
+            os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: keeper.describe()["hangs"] == 1, "it is seen")
+            eventually(lambda: keeper.describe()["pid"] not in (None, pid) and server.answers(), "a fresh one answers")
+            assert not psutil.pid_exists(pid)
+            assert client.get("kept") == "yes"
+            assert keeper.describe()["restarts"] == 1
+    finally:
+        keeper.stop()
+        shutil.rmtree(folder)
+    assert keeper.describe()["state"] == "stopped"
+    assert not server.alive()
+
+
+class LoadingServer(FakeServer):
+    """Takes any time to start, as one that reads much data back."""
+
+    def start(self, *, stop) -> None:
+        self.running = True
+        stop.wait()
+        raise StoreUnavailable("stopped while it was starting")
+
+
+def test_a_redis_that_is_still_loading_holds_up_neither_the_status_nor_the_end(supervise, role):
+    running = supervise(role("alerts"), server=LoadingServer())
+    with running:
+        eventually((running.folder / "up.json").exists, "a status file")
+        assert running.status()["redis"]["state"] == "starting"
+        assert running.log() == []
+    assert running.log() == [], "nothing is started that could do nothing"
+
+
+def test_a_redis_that_cannot_start_is_an_error_of_the_run(tmp_path, role):
+    server = FakeServer()
+    server.pid = 1
+    with pytest.raises(StoreUnavailable, match="no"):
+        Supervisor(roles=[role("alerts")], status=tmp_path / "up.json", server=server).run()
 
 
 UP = """
