@@ -103,7 +103,7 @@ class AlertService:
 
             follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
             crew = closing.enter_context(_crew(couriers, stop))
-            self._open_page(closing, board, history, told, crew.ring, metrics)
+            self._open_page(closing, board, history, told, crew.ring, metrics=metrics)
             loop = _Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring)
             loop.run(stop, partial(moves, "follower"))
         crew.check()
@@ -130,6 +130,7 @@ class AlertService:
         history: History,
         told: Mapping[Change, Sequence[str]],
         ring: Callable[[], None],
+        *,
         metrics: SiteCollector,
     ) -> None:
         if self._config.page is None:
