@@ -159,3 +159,27 @@ escapes = Table(
     Index("escapes_by_time", "line", "captured_ns"),
 )
 """Defects that passed, as somebody found out later."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("password", String, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("token", String),
+    Column("token_ns", BigInteger),
+    Index("accounts_by_token", "token", unique=True),
+)
+"""Who may look or act: scrypt of the password, SHA-256 of the token."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("account", String, ForeignKey("accounts.name"), nullable=False),
+    Column("opened_ns", BigInteger, nullable=False),
+    Column("used_ns", BigInteger, nullable=False),
+    Index("sessions_by_account", "account"),
+)
+"""Who is logged in; the id is the SHA-256 of what the browser holds."""
