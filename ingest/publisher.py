@@ -157,7 +157,7 @@ class Publisher:
             return
         with self._lock:
             if ack.retry:
-                self._ledger.unsend(seq for first, last in ack.ranges for seq in range(first, last + 1))
+                self._ledger.retry(ack.ranges)
                 return
             frames = self._ledger.settle(ack.ranges)
             self._lock.notify_all()
@@ -171,8 +171,11 @@ class Publisher:
     def _lose_silent(self, now: float) -> None:
         for link in self._links:
             if link.worker is not None and now - link.heard > SILENT_S:
-                self._take_back(link)
-                link.forget()
+                self._lose(link)
+
+    def _lose(self, link: WorkerLink) -> None:
+        self._take_back(link)
+        link.forget()
 
     def _take_back(self, link: WorkerLink) -> None:
         with self._lock:
@@ -186,8 +189,7 @@ class Publisher:
                 frame = self._ledger.send(link.worker) if link is not None and link.worker is not None else None
             if link is None or frame is None:
                 return
-            if not self._send_frame(link, frame):
-                return
+            self._send_frame(link, frame)
 
     def _freest(self) -> WorkerLink | None:
         """The worker with the most unused credits; of a line that is pinned, the one it stays with."""
@@ -206,11 +208,11 @@ class Publisher:
             self._pinned = max(live, key=lambda link: zlib.crc32(f"{self._line} {link.endpoint}".encode()))
         return [self._pinned]
 
-    def _send_frame(self, link: WorkerLink, frame: Frame) -> bool:
+    def _send_frame(self, link: WorkerLink, frame: Frame) -> None:
         if link.mismatch:
             with self._lock:
                 self._ledger.abandon(frame.seq, "region differs from the model's")
-            return True
+            return
         pixels, shape = None, (1, 1, 3)
         if frame.picture is not None and frame.condition is Condition.OK and link.preprocessing is not None:
             try:
@@ -219,7 +221,7 @@ class Publisher:
                 log.error("frame cannot be judged", line=self._line, seq=frame.seq, error=str(error))  # noqa: TRY400 - one line
                 with self._lock:
                     self._ledger.abandon(frame.seq, "region outside picture")
-                return True
+                return
             shape = pixels.shape
         header = wire.FrameHeader(
             line=frame.line,
@@ -233,11 +235,10 @@ class Publisher:
             part=frame.part,
             deadline_ms=self._ledger.time_left_ms(frame, time.monotonic()),
         )
-        sent = link.send(wire.pack(header, pixels))
-        if not sent:
-            with self._lock:
-                self._ledger.unsend([frame.seq])
-        return sent
+        if link.send(wire.pack(header, pixels)):
+            return
+        # Nobody is at the other end. What it held goes to another worker now, not when its silence has lasted.
+        self._lose(link)
 
     def _tell_gaps(self, now: float) -> None:
         link = next((link for link in self._links if link.worker is not None), None)

@@ -62,6 +62,8 @@ class LineConfig(CaptureConfig):
     """When its verdicts become alerts."""
     golden: GoldenConfig = GoldenConfig()
     """What its golden samples decide."""
+    remote: bool = False
+    """Its camera hangs on another host, where `linewatch capture` runs: `up` here starts no capture for it."""
 
     @field_validator("source")
     @classmethod

@@ -1,9 +1,11 @@
 """One file per kind of camera. Imports only `ingest.frame`, `ingest.errors`, `ingest.pictures` and `ingest.quiet`.
 
-`open_source` picks the kind by the address, and loads no other.
+`open_source` picks the kind by the address, and loads no other. A camera with a driver of its own (GigE Vision,
+a frame grabber) comes as a package that names its class under the entry points `linewatch.sources`.
 """
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ingest.errors import SourceError
@@ -12,6 +14,8 @@ from ingest.sources.base import Source
 from ingest.sources.urls import redacted
 
 _KINDS = "file.mp4, folder/, usb:0, rtsp://…, rtsps://…, http(s)://… (motion JPEG), synthetic:belt, synthetic:yard"
+PLUGINS = "linewatch.sources"
+"""Group of entry points: scheme -> a class or function that is called with the address and gives a `Source`."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters and more: `C:` is a drive
 
 
@@ -48,6 +52,10 @@ def open_source(url: str) -> Source:
             from ingest.sources.synthetic import SyntheticSource  # noqa: PLC0415 - as above
 
             return SyntheticSource(url)
+        case other:
+            for plugin in entry_points(group=PLUGINS, name=other):
+                source: Source = plugin.load()(url)
+                return source
     raise SourceError(f"source {redacted(url)!r}: no such kind or no such file; sources are: {_KINDS}")
 
 

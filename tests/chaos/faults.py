@@ -1,0 +1,237 @@
+"""What can be done to the plant: each fault strikes, holds for a while, and is healed."""
+
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos import camera
+from tests.chaos.plant import REMOTE, WORKERS, Plant
+from tests.chaos.stranger import babble, knock
+
+Heal = Callable[[], None]
+_BLIND_MARGIN_NS = 12_000_000_000
+"""A picture captured this long before the disk filled up may have been judged only then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault.
+
+    Attributes:
+        name: for people.
+        strike: does it, and gives what heals it (for what is over at once: nothing to do).
+        hold: bounds on how long it lasts, seconds.
+        weight: how often in a round of all kinds.
+    """
+
+    name: str
+    strike: Callable[[Plant, random.Random], Heal]
+    hold: tuple[float, float] = (0.0, 0.0)
+    weight: float = 1.0
+
+
+def _nothing() -> None:
+    """What is over at once needs no healing."""
+
+
+def _captures(plant: Plant) -> list[str]:
+    return [f"capture {line}" for line in plant.lines]
+
+
+def _kill(*roles: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, draw: random.Random) -> Heal:
+        plant.signal(draw.choice(roles or _captures(plant)), signal.SIGKILL)
+        return _nothing
+
+    return strike
+
+
+def _end(*roles: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, draw: random.Random) -> Heal:
+        plant.signal(draw.choice(roles), signal.SIGTERM)
+        return _nothing
+
+    return strike
+
+
+def _kill_all(plant: Plant, _draw: random.Random) -> Heal:
+    """As a power cut takes them, but for what the kernel had not written yet."""
+    plant.signal("up", signal.SIGKILL)
+    for role in plant.pids():
+        plant.signal(role, signal.SIGKILL)
+    return _nothing
+
+
+def _pause(*roles: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, draw: random.Random) -> Heal:
+        role = draw.choice(roles or _captures(plant))
+        pid = plant.signal(role, signal.SIGSTOP)
+
+        def heal() -> None:
+            if pid is not None and plant.pids().get(role) == pid:
+                plant.signal(role, signal.SIGCONT)
+
+        return heal
+
+    return strike
+
+
+@dataclass(slots=True)
+class _Stutter:
+    """Lets a process run a fifth of the time."""
+
+    plant: Plant
+    role: str
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.plant.signal(self.role, signal.SIGSTOP)
+            self._stop.wait(0.08)
+            self.plant.signal(self.role, signal.SIGCONT)
+            self._stop.wait(0.02)
+
+    def heal(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.plant.signal(self.role, signal.SIGCONT)
+
+
+def _slow(plant: Plant, draw: random.Random) -> Heal:
+    return _Stutter(plant, f"worker {draw.choice(WORKERS)}").heal
+
+
+def _fill(folder: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, _draw: random.Random) -> Heal:
+        ballast = plant.config.data / folder / "ballast"
+        began_ns = time.monotonic_ns()
+        _write_until_full(ballast)
+
+        def heal() -> None:
+            ballast.unlink(missing_ok=True)
+            if folder == "evidence":
+                plant.blind.append((began_ns - _BLIND_MARGIN_NS, time.monotonic_ns()))
+
+        return heal
+
+    return strike
+
+
+def _write_until_full(path: Path) -> None:
+    for size in (2**20, 2**12, 1):
+        with path.open("ab", buffering=0) as file:
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+
+
+def _lock(plant: Plant, _draw: random.Random) -> Heal:
+    connection = sqlite3.connect(plant.config.data / "history.db", timeout=20, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+
+    def heal() -> None:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    return heal
+
+
+def _step(plant: Plant, draw: random.Random) -> Heal:
+    size_s = draw.choice((0.0, 0.0, draw.uniform(-3, 3), draw.uniform(-60, 60), draw.uniform(-7200, 7200)))
+    plant.step_clock(round(size_s * 1e9))
+    return _nothing
+
+
+def _cut(plant: Plant, _draw: random.Random) -> Heal:
+    assert plant.other is not None
+    plant.other.pull_cable()
+    return plant.other.plug_cable
+
+
+def _camera(orders: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, draw: random.Random) -> Heal:
+        line = draw.choice(plant.lines)
+        plant.order(line, orders)
+        return lambda: plant.order(line, camera.OK)
+
+    return strike
+
+
+def _sink(mood: str) -> Callable[[Plant, random.Random], Heal]:
+    def strike(plant: Plant, _draw: random.Random) -> Heal:
+        plant.webhook.mood = mood
+
+        def heal() -> None:
+            plant.webhook.mood = "ok"
+
+        return heal
+
+    return strike
+
+
+def _babble(plant: Plant, draw: random.Random) -> Heal:
+    babble(plant.config.endpoints()[0], lines=plant.lines, draw=draw, count=200)
+    return _nothing
+
+
+def _knock(plant: Plant, draw: random.Random) -> Heal:
+    knock(plant.config.endpoints()[1], lines=plant.lines, draw=draw, count=50)
+    return _nothing
+
+
+def _tear(plant: Plant, draw: random.Random) -> Heal:
+    """Journals as a crash may leave them: empty, half, too long, not ours; then their capture starts again."""
+    line = draw.choice([line for line in plant.lines if line != REMOTE])
+    journal = plant.config.journal
+    for size in (0, 7, 15, 16, 17, 4096):
+        (journal / f"{line}@{draw.getrandbits(64):016x}.run").write_bytes(draw.randbytes(size))
+    plant.signal(f"capture {line}", signal.SIGKILL)
+    return _nothing
+
+
+_WORKERS = tuple(f"worker {name}" for name in WORKERS)
+
+FAULTS = (
+    Fault("kill worker", _kill(*_WORKERS)),
+    Fault("kill capture", _kill()),
+    Fault("kill alerts", _kill("alerts")),
+    Fault("kill redis", _kill("redis")),
+    Fault("kill supervisor", _kill("up"), weight=0.5),
+    Fault("kill all", _kill_all, weight=0.5),
+    Fault("end worker", _end(*_WORKERS)),
+    Fault("end alerts", _end("alerts")),
+    Fault("restart redis", _end("redis")),
+    Fault("restart all", _end("up"), weight=0.5),
+    Fault("pause worker", _pause(*_WORKERS), hold=(0.5, 6.0)),
+    Fault("pause capture", _pause(), hold=(0.5, 6.0)),
+    Fault("pause alerts", _pause("alerts"), hold=(0.5, 6.0)),
+    Fault("pause redis", _pause("redis"), hold=(0.5, 4.0)),
+    Fault("slow worker", _slow, hold=(1.0, 4.0)),
+    Fault("redis disk full", _fill("redis"), hold=(0.5, 3.0)),
+    Fault("evidence disk full", _fill("evidence"), hold=(0.5, 3.0)),
+    Fault("history locked", _lock, hold=(0.5, 7.0)),
+    Fault("clock step", _step),
+    Fault("network cut", _cut, hold=(0.5, 5.0)),
+    Fault("camera stalls", _camera(camera.STALL), hold=(0.5, 4.0)),
+    Fault("camera gone", _camera(camera.GONE), hold=(0.2, 3.0)),
+    Fault("camera resized", _camera(camera.RESIZED), hold=(0.5, 2.0)),
+    Fault("camera frozen", _camera(camera.FROZEN), hold=(2.0, 4.0)),
+    Fault("camera dark", _camera(camera.DARK), hold=(0.5, 2.0)),
+    Fault("sink slow", _sink("slow"), hold=(2.0, 4.0)),
+    Fault("sink down", _sink("down"), hold=(0.5, 4.0)),
+    Fault("corrupt messages", _babble),
+    Fault("stranger", _knock),
+    Fault("torn journal", _tear),
+)
