@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test lint format bench soak clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)  ## a .venv with the project and its developer's tools
@@ -36,6 +36,10 @@ bench: install  ## overhead, accuracy and promises on this machine; see benchmar
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/promises.py
+
+MINUTES ?= 60
+soak: install  ## an hour of full load (MINUTES=60), at the end of which nothing may have grown; see docs/reliability.md
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
