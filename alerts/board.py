@@ -6,7 +6,7 @@ The service writes it from its thread, requests read it from theirs.
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alerts.config import AlertRules
@@ -58,8 +58,11 @@ class View:
 class Board:
     """Keeps the moment."""
 
-    def __init__(self, history: History, rules: Mapping[str, AlertRules]) -> None:
+    def __init__(
+        self, history: History, rules: Mapping[str, AlertRules], beside: Callable[[], list[str]] = list
+    ) -> None:
         self._history = history
+        self._beside = beside  # says what is wrong with the processes beside this one
         self._lock = threading.Lock()  # never held during I/O: the service must not wait for people looking
         self._looking = threading.Lock()
         self._states: dict[str, LineState] = {line: LineState(line=line) for line in rules}
@@ -107,12 +110,12 @@ class Board:
             return self._view
 
     def ailments(self) -> list[str]:
-        """What is wrong with the service itself; empty when it is well."""
+        """What is wrong with the service itself and the processes beside it; empty when they are well."""
         said = [text for text in (self._trouble, self._hole) if text]
         stalled = time.monotonic() - self._turned
         if stalled > _STALLED_S and not self._trouble:
             said.append(f"verdicts have not been followed for {stalled:.0f} s")
-        return said
+        return said + self._beside()
 
     def _look(self) -> View:
         trouble = self.ailments()

@@ -23,6 +23,7 @@ from alerts.courier import DRAIN_S, Courier
 from alerts.errors import AlertError
 from alerts.follower import Follower, entry_number
 from alerts.metrics.collector import SiteCollector
+from alerts.processes import Processes
 from alerts.pulse import Pulse
 from alerts.sinks import audience, open_sink, sink_names
 from storage.config import StorageConfig
@@ -91,7 +92,8 @@ class AlertService:
             _greet(history, names)
             client = connect(self._storage)
             closing.callback(client.close)
-            board, stream = Board(history, self._rules), VerdictStream(client)
+            board = Board(history, self._rules, Processes(self._storage.data / "up.json").ailments)
+            stream = VerdictStream(client)
             pulse = Pulse(time.monotonic(), grace_s=self._config.start_grace)
             couriers = [Courier(name, sink, history) for name, sink in zip(names, sinks, strict=True)]
             metrics = self._metrics(client, history, board, couriers, pulse)

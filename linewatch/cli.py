@@ -24,6 +24,7 @@ from storage.errors import BundleError, StorageError
 
 _MODULES = (
     "running",
+    "status",
     "watching",
     "feedback",
     "reporting",

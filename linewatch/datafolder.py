@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from linewatch.errors import AlreadyRunning, ConfigError
+
+_LOCK = "up.lock"
 
 
 def make(data: Path) -> None:
@@ -32,16 +36,42 @@ def claim(data: Path) -> Iterator[None]:
         AlreadyRunning: another process owns it.
     """
     make(data)
-    with (data / "up.lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with (data / _LOCK).open("a+", encoding="utf-8") as lock:
+        if not _taken(lock):
             lock.seek(0)
-            owner = lock.read().strip() or "unknown"
+            other = lock.read().strip() or "unknown"
             raise AlreadyRunning(
-                f"{data} is in use by another `linewatch up` (process {owner}): stop that one, or set another `data:`"
-            ) from None
+                f"{data} is in use by another `linewatch up` (process {other}): stop that one, or set another `data:`"
+            )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+def owner(data: Path) -> int | None:
+    """Process that owns the folder now; None: nobody does."""
+    try:
+        lock = (data / _LOCK).open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = lock.read().strip()
+            return int(said) if said.isdecimal() else 0
+        return None
+
+
+def _taken(lock: TextIO) -> bool:
+    """Take the lock; whoever only asks who owns the folder holds it for a moment, too."""
+    for pause_s in (0.05, 0.2, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause_s is not None:
+                time.sleep(pause_s)
+        else:
+            return True
+    return False

@@ -94,7 +94,10 @@ class Keeper:
                 "pid": self.server.pid if life.started_at is not None else None,
                 "state": "starting" if starting else state.value,
                 "restarts": life.restarts,
+                "last_exit": life.last_exit,
                 "hangs": life.hangs,
+                "last_hang": life.last_hang,
+                "started_mono_s": None if life.started_at is None else round(life.started_at, 1),
             }
 
     def _run(self) -> None:
