@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from inference.job import Job
 from inference.judge import Standard
 from inference.tally import Tally
+from ingest.errors import ImageError
+from ingest.pictures import check_size
 from ingest.preprocess import RGB
 from ingest.wire import Beat, Gap, Portrait
 from storage.captures import Captures
@@ -36,6 +38,10 @@ PRUNE_S = 60.0
 """How often the evidence store is brought back within its bounds."""
 LATEST_S = 1.0
 """How often the picture shown as a line's latest is replaced."""
+MOST_OF_A_GAP = 100_000
+"""Numbers of one message that are ended before others have their turn: an hour at 28 frames a second."""
+MAX_PORTRAIT_BYTES = 256 * 1024 * 1024
+"""Bound on the full-resolution pictures that wait to be written; further ones are not kept."""
 _BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _DEPTH = 64
 
@@ -63,6 +69,7 @@ class Recorded:
         peer: the capture to tell.
         line, run, ranges: which frames.
         portrait: ask for the full-resolution picture: there is evidence to go with it, or it is to be shown.
+        gap: these were never held here.
     """
 
     peer: bytes
@@ -70,6 +77,7 @@ class Recorded:
     run: str
     ranges: Sequence[tuple[int, int]]
     portrait: bool = False
+    gap: bool = False
 
 
 Told = Beat | tuple[bytes, Gap] | tuple[Portrait, bytes]
@@ -111,6 +119,8 @@ class Recorder:
         self._moves, self._waits = moves, waits
         self.tally = Tally()
         self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
+        self._portraits = threading.Lock()
+        self._portrait_bytes = 0
         self._abort = threading.Event()
         self._pictured: dict[tuple[str, str], float] = {}
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -135,12 +145,24 @@ class Recorder:
 
     def tell(self, told: Told) -> bool:
         """Hand over a beat, gap or portrait without waiting; False when there is no room (it will be repeated)."""
+        match told:
+            case (Portrait(), bytes() as jpeg) if self._portrait_bytes + len(jpeg) > MAX_PORTRAIT_BYTES:
+                self.tally.refused()
+                return False
+            case (Portrait(), bytes() as jpeg):
+                self._count_portrait(len(jpeg))
         try:
             self._queue.put_nowait(told)
         except queue.Full:
             self.tally.refused()
+            if isinstance(told, tuple) and isinstance(told[1], bytes):
+                self._count_portrait(-len(told[1]))
             return False
         return True
+
+    def _count_portrait(self, size: int) -> None:
+        with self._portraits:
+            self._portrait_bytes += size
 
     def stop(self, *, patience_s: float) -> None:
         """Write what is queued, then end; after `patience_s` give up (capture still holds what was not stored)."""
@@ -177,9 +199,12 @@ class Recorder:
             case Beat():
                 self._insist("beat", lambda: self._beat(item), tries=1)
             case (bytes() as peer, Gap() as gap):
-                if self._insist("gap", lambda: self._close_gap(gap)):
-                    self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges))
+                ended: list[int] = []
+                # A gap that is not closed yet is not acknowledged: it is told again, and other lines have their turn.
+                if self._insist("gap", lambda: ended.append(self._close_gap(gap))) and ended[-1] < MOST_OF_A_GAP:
+                    self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges, gap=True))
             case (Portrait() as portrait, bytes() as jpeg):
+                self._count_portrait(-len(jpeg))
                 self._keep(lambda: self._hang(portrait, jpeg))
             case _:
                 self._record(item())
@@ -237,6 +262,10 @@ class Recorder:
 
     def _hang(self, portrait: Portrait, jpeg: bytes) -> None:
         """Put a full-resolution picture where it belongs: with its evidence, and before the operator."""
+        try:
+            check_size(jpeg, f"portrait of {portrait.line}/{portrait.run}/{portrait.seq}")
+        except ImageError as exc:  # a browser would decode it, whatever its header says
+            raise StorageError(str(exc)) from exc
         self._evidence.portrait(line=portrait.line, run=portrait.run, seq=portrait.seq, jpeg=jpeg)
         self._evidence.latest(portrait.line, jpeg)
 
@@ -290,8 +319,8 @@ class Recorder:
             ended=beat.ended,
         )
 
-    def _close_gap(self, gap: Gap) -> None:
-        self._lines.close_gap(
+    def _close_gap(self, gap: Gap) -> int:
+        return self._lines.close_gap(
             line=gap.line,
             run=gap.run,
             ranges=gap.ranges,
@@ -299,6 +328,7 @@ class Recorder:
             reason=gap.reason,
             wall_ns=gap.wall_ns,
             worker=self._name,
+            most=MOST_OF_A_GAP,
         )
 
 

@@ -307,6 +307,7 @@ class Worker:
             "received": self._link.received,
             "judged": self._judged,
             "dropped_messages": self._link.dropped,
+            "strangers": self._link.strangers,
             "waiting": len(self._batcher),
             "recorder_queue": queued,
             "recorder_queue_limit": limit,

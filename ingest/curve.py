@@ -1,19 +1,21 @@
-"""Encryption and identity on tcp: CURVE key pairs as files.
+"""Encryption and identity on tcp: a CURVE key pair for the workers, and one for each camera, as files.
 
 ::
 
-    keys/worker.key          public key of the workers; captures on other hosts need a copy
-    keys/worker.key_secret   never leaves the workers' host (mode 0600)
-    keys/capture.key_secret  this host's captures (mode 0600)
-    keys/allowed/*.key       public keys of the captures that workers let in
+    keys/worker.key                   public key of the workers; the hosts of cameras need a copy
+    keys/worker.key_secret            never leaves the workers' host (mode 0600)
+    keys/cameras/<line>.key           public key of a camera; the workers' host needs a copy, see `ingest.allowlist`
+    keys/cameras/<line>.key_secret    never leaves the camera's host (mode 0600)
 
-On one machine both sides share the folder and everything is made on first use. On several, copy `worker.key` to the
-capture host and its `capture.key` into the workers' `allowed/`. A unix socket needs none of this: the data folder's
-mode 0700 guards it.
+On one machine both sides share the folder: everything is made on first use, and a camera lets itself in. On several,
+`linewatch keys` says what to copy. A unix socket needs none of this: the data folder's mode 0700 guards it.
 """
 
 import os
 import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -21,9 +23,23 @@ import zmq
 from zmq.auth import create_certificates, load_certificate
 from zmq.auth.thread import ThreadAuthenticator
 
+from ingest.allowlist import AllowList, fingerprint, read_public
 from ingest.errors import IngestError
 
+HANDSHAKE_MS = 5000
+"""A newcomer who has not proven who it is by then is cut off."""
+_DOMAIN = "linewatch"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A key pair, both halves in Z85."""
+
+    public: bytes
+    secret: bytes
 
 
 def needs_curve(endpoint: str) -> bool:
@@ -32,72 +48,133 @@ def needs_curve(endpoint: str) -> bool:
 
 
 def secure_server(socket: zmq.Socket[bytes], keys: Path) -> None:
-    """Make `socket` accept only captures whose key lies in `keys/allowed`."""
-    public, secret = _pair(keys, "worker")
-    socket.curve_publickey, socket.curve_secretkey = public, secret
+    """Make `socket` speak as the workers, and let in only those whom an `authenticator` lets in.
+
+    Raises:
+        IngestError: the secret key cannot be read, or others can read it.
+    """
+    pair = worker_pair(keys)
+    socket.curve_publickey, socket.curve_secretkey = pair.public, pair.secret
     socket.curve_server = True
+    # With a domain that must be asked for, nobody comes in while there is no authenticator to ask.
+    socket.zap_domain = _DOMAIN.encode()
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
 
 
-def secure_client(socket: zmq.Socket[bytes], keys: Path) -> None:
-    """Make `socket` speak as this host's capture to the workers of `keys/worker.key`."""
-    public, secret = _pair(keys, "capture")
-    allowed = keys / "allowed"
+def secure_client(socket: zmq.Socket[bytes], keys: Path, *, line: str) -> None:
+    """Make `socket` speak as the camera of `line` to the workers of `keys/worker.key`.
+
+    Raises:
+        IngestError: a key is missing or cannot be read, others can read the secret one, or it was revoked here.
+    """
+    pair = camera_pair(keys, line)
     if (keys / "worker.key_secret").exists():  # same host: letting ourselves in takes nobody's decision
-        allowed.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(keys / "capture.key", allowed / "capture.key")
+        allow_list = AllowList(keys)
+        if allow_list.revoked(line, pair.public):
+            raise IngestError(
+                f"line {line}: its key {fingerprint(pair.public)} was revoked: `linewatch keys new CONFIG {line} "
+                "--replace` makes another"
+            )
+        allow_list.allow(line, pair.public)
     server = keys / "worker.key"
     if not server.exists():
         raise IngestError(f"{server}: no worker key; start the worker here once, or copy worker.key from its host")
-    socket.curve_publickey, socket.curve_secretkey = public, secret
-    socket.curve_serverkey = load_certificate(server)[0]
+    socket.curve_publickey, socket.curve_secretkey = pair.public, pair.secret
+    socket.curve_serverkey = read_public(server)
 
 
-def authenticator(context: zmq.Context[zmq.Socket[bytes]], keys: Path) -> ThreadAuthenticator:
-    """Start the thread that checks every newcomer against `keys/allowed`; call its `stop` at the end."""
-    allowed = keys / "allowed"
-    allowed.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (keys / "capture.key").exists():
-        shutil.copyfile(keys / "capture.key", allowed / "capture.key")
+def authenticator(
+    context: zmq.Context[zmq.Socket[bytes]], allow_list: AllowList, *, turned_away: Callable[[str], None]
+) -> ThreadAuthenticator:
+    """Start the thread that checks every newcomer against the allow list; call its `stop` at the end.
+
+    Args:
+        context: of the sockets that are guarded.
+        allow_list: who may come in.
+        turned_away: called in that thread with the fingerprint of each stranger.
+    """
     guard = ThreadAuthenticator(context)
     guard.start()
-    guard.configure_curve_callback(domain="*", credentials_provider=_Allowed(allowed))
+    guard.configure_curve_callback(domain=_DOMAIN, credentials_provider=_Door(allow_list, turned_away))
     return guard
 
 
-class _Allowed:
+class _Door:
     """Asks the folder at every handshake, so that a camera can be let in or shut out while the worker runs."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, allow_list: AllowList, turned_away: Callable[[str], None]) -> None:
+        self._allow_list, self._turned_away = allow_list, turned_away
 
     def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - ZeroMQ's signature
         """Whether the holder of the public key `key` (Z85) may connect."""
-        for path in self._folder.glob("*.key"):
-            try:
-                if load_certificate(path)[0] == key:
-                    return True
-            except (OSError, ValueError) as error:
-                log.warning("key cannot be read", path=str(path), error=str(error))
-        log.warning("a stranger was turned away", key=key.decode("ascii", "replace"))
+        try:
+            if self._allow_list.read().get(key):
+                return True
+        except OSError as error:  # it must not end the thread: then nobody could come in any more
+            log.error("allow list cannot be read: nobody is let in", error=str(error))  # noqa: TRY400 - one line
+        self._turned_away(fingerprint(key))
         return False
 
 
-def _pair(keys: Path, name: str) -> tuple[bytes, bytes]:
+def worker_pair(keys: Path) -> Pair:
+    """The workers' pair, made on first use.
+
+    Raises:
+        IngestError: it cannot be read or made, or others can read it.
+    """
+    return _pair(keys, "worker")
+
+
+def camera_pair(keys: Path, line: str) -> Pair:
+    """One camera's pair, made on first use.
+
+    Raises:
+        IngestError: it cannot be read or made, or others can read it.
+    """
+    return _pair(keys / "cameras", line)
+
+
+def discard_camera(keys: Path, line: str) -> bytes | None:
+    """Remove a camera's pair, so that the next use makes a new one; the public key that it had."""
+    folder = keys / "cameras"
+    public = read_public(folder / f"{line}.key") if (folder / f"{line}.key").exists() else None
+    for file in (folder / f"{line}.key_secret", folder / f"{line}.key"):
+        file.unlink(missing_ok=True)
+    return public
+
+
+def _pair(folder: Path, name: str) -> Pair:
     """Load a key pair, making it on first use; two processes starting at once end up with the same one."""
-    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secret_file = keys / f"{name}.key_secret"
-    if not secret_file.exists():
-        fresh = keys / f".{name}.{os.getpid()}"
-        fresh.mkdir(mode=0o700, exist_ok=True)
+    secret_file = folder / f"{name}.key_secret"
+    try:
+        if not secret_file.exists():
+            _make(folder, name)
+        _refuse_readable(secret_file)
+        public, secret = load_certificate(secret_file)
+    except (OSError, ValueError) as error:
+        raise IngestError(f"{secret_file}: {error}; remove it for a new one, and let that in") from error
+    if secret is None:
+        raise IngestError(f"{secret_file}: holds no secret key; remove it for a new one, and let that in")
+    return Pair(public, secret)
+
+
+def _make(folder: Path, name: str) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = folder / f".{name}.{os.getpid()}"
+    fresh.mkdir(mode=0o700, exist_ok=True)
+    try:
         create_certificates(fresh, name)
         (fresh / f"{name}.key_secret").chmod(0o600)
-        try:
-            os.link(fresh / f"{name}.key_secret", secret_file)
-            (fresh / f"{name}.key").replace(keys / f"{name}.key")
-        except FileExistsError:
-            pass  # another process was first: its pair is the pair
+        os.link(fresh / f"{name}.key_secret", folder / f"{name}.key_secret")
+        (fresh / f"{name}.key").replace(folder / f"{name}.key")
+    except FileExistsError:
+        log.debug("another process made the key first", key=name)  # its pair is the pair
+    finally:
         shutil.rmtree(fresh)
-    public, secret = load_certificate(secret_file)
-    if secret is None:
-        raise IngestError(f"{secret_file}: holds no secret key; remove it and start again")
-    return public, secret
+
+
+def _refuse_readable(secret_file: Path) -> None:
+    mode = stat.S_IMODE(secret_file.stat().st_mode)
+    if mode & _OTHERS:
+        raise IngestError(f"{secret_file}: others can read this secret key (mode {mode:04o}): chmod 600 {secret_file}")

@@ -70,7 +70,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             continue
         if marker in _JPEG_SIZE:
             height, width = struct.unpack_from(">HH", data, at + 5)
-            size = (width, height)
+            size = (max(width, size[0]), max(height, size[1]))  # of several frames, decoders differ in which they take
         at += 2
         if marker not in _JPEG_ALONE:
             at += struct.unpack_from(">H", data, at)[0]
@@ -112,7 +112,8 @@ def _tiff(data: bytes) -> tuple[int, int]:
             value_at = struct.unpack_from(order + offset, data, value_at)[0]
         if value_at + struct.calcsize(values) > len(data):
             raise HeaderError("truncated: its directory points beyond the end")
-        tags[tag] = struct.unpack_from(values, data, value_at)
+        told = struct.unpack_from(values, data, value_at)
+        tags[tag] = max(tags[tag], told) if tag in tags else told  # told twice: decoders differ in which they take
     for starts, lengths in ((273, 279), (324, 325)):
         for start, length in zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False):
             if start + length > len(data):

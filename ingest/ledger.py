@@ -127,6 +127,10 @@ class Ledger:
             for seq in list(self._waiting)[:-1]:
                 self._give_up(seq, "skipped", "superseded")
 
+    def retry(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Take back those of these numbers that are in flight, however wide the ranges are."""
+        self.unsend(seq for first, last in ranges for seq in self._held(first, last))
+
     def worker_lost(self, worker: str) -> int:
         """Take back everything `worker` held; the number of frames."""
         seqs = [seq for seq, flight in self._flying.items() if flight.worker == worker]

@@ -44,15 +44,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
     Raises:
         ImageError: as `read_picture`.
     """
-    try:
-        width, height = dimensions(data)
-    except HeaderError as error:
-        raise ImageError(f"{name}: {error}") from error
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}: "
-            "crop or shrink it"
-        )
+    width, height = check_size(data, name)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -65,6 +57,24 @@ def decode_picture(data: bytes, name: str) -> Picture:
     if picture.dtype != np.uint8:
         raise ImageError(f"{name}: its pixels are {picture.dtype}: save it with 8 or 16 bits per channel")
     return np.asarray(picture, np.uint8)
+
+
+def check_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an image file as its header tells them, without decoding it.
+
+    Raises:
+        ImageError: no whole image file, or larger than `MAX_PIXELS`.
+    """
+    try:
+        width, height = dimensions(data)
+    except HeaderError as error:
+        raise ImageError(f"{name}: {error}") from error
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}: "
+            "crop or shrink it"
+        )
+    return width, height
 
 
 def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:

@@ -10,15 +10,16 @@
       <── Ack   "settled; send the full picture?" ──  only after the verdict is stored
       ── Portrait + JPEG ──>                        the full-resolution evidence that was asked for
 
-`pack` turns a message into ZeroMQ parts, `unpack` is its inverse and accepts nothing else.
+`pack` turns a message into ZeroMQ parts, `unpack` is its inverse and accepts nothing else. Every field has a bound, so
+that whoever may speak for a line can spoil that line's accounts, but neither memory nor another line's.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ingest.config import LineId
 from ingest.errors import WireError
@@ -31,7 +32,31 @@ MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 Buffer = bytes | memoryview
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Seq = Annotated[int, Field(ge=0, lt=2**53)]
+Seq = Annotated[int, Field(ge=0, lt=2**40)]
+"""Number of a frame in its run: a thousand a second for 34 years."""
+Nanoseconds = Annotated[int, Field(ge=0, lt=2**62)]
+"""Of a clock; wall clocks reach it in 2116. Databases hold 63 bits."""
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Databases hold no NUL."""
+
+
+def _forwards(span: tuple[int, int]) -> tuple[int, int]:
+    if span[0] > span[1]:
+        raise ValueError(f"{span[0]} to {span[1]} runs backwards")
+    return span
+
+
+Stretch = Annotated[tuple[Seq, Seq], AfterValidator(_forwards)]
+Stretches = Annotated[list[Stretch], Field(min_length=1, max_length=1024)]
+
+_MSGPACK_LIMITS: Final = {
+    "max_str_len": 1024,
+    "max_bin_len": 0,
+    "max_ext_len": 0,
+    "max_array_len": 16384,  # corners of a mask
+    "max_map_len": 64,
+}
+_MAX_ERROR = 200  # characters of an error's text: it may quote the message
 
 
 class _Header(BaseModel):
@@ -46,16 +71,16 @@ class FrameHeader(_Header):
     line: LineId
     run: RunId
     seq: Seq
-    wall_ns: int
-    mono_ns: int
+    wall_ns: Nanoseconds
+    mono_ns: Nanoseconds
     shape: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)], Literal[3]]
     """Height, width, channels of the payload."""
     dtype: Literal["uint8"] = "uint8"
     encoding: Literal["raw", "none"] = "raw"
     """`none`: no pixels, because `condition` says there is nothing to judge."""
     condition: Condition = Condition.OK
-    part: Annotated[str, Field(max_length=128)] | None = None
-    deadline_ms: float | None = None
+    part: Annotated[Text, Field(max_length=128)] | None = None
+    deadline_ms: Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)] | None = None
     """Time left when the frame was sent, so that no two hosts' clocks are compared."""
 
 
@@ -67,7 +92,7 @@ class Beat(_Header):
     run: RunId
     next_seq: Seq
     """The number the next frame of this run will get: all before it are to be accounted for."""
-    wall_ns: int
+    wall_ns: Nanoseconds
     condition: Condition = Condition.OK
     ended: bool = False
     """True in the last beat of a run."""
@@ -81,11 +106,11 @@ class Gap(_Header):
     kind: Literal["gap"] = "gap"
     line: LineId
     run: RunId
-    ranges: Annotated[list[tuple[Seq, Seq]], Field(min_length=1, max_length=1024)]
+    ranges: Stretches
     """First and last number of each stretch, both included. Numbers that have a verdict already keep it."""
     outcome: Literal["unknown", "skipped"]
-    reason: Annotated[str, Field(max_length=64)]
-    wall_ns: int
+    reason: Annotated[Text, Field(max_length=64)]
+    wall_ns: Nanoseconds
 
 
 class Portrait(_Header):
@@ -101,7 +126,7 @@ class Grant(_Header):
     """What a worker allows and wants."""
 
     kind: Literal["grant"] = "grant"
-    worker: str
+    worker: Annotated[Text, Field(max_length=128)]
     """Names one start of one worker: a restarted worker has a new name and holds nothing of the old one's frames."""
     line: LineId
     credits: Annotated[int, Field(ge=0, le=4096)]
@@ -118,7 +143,7 @@ class Ack(_Header):
     kind: Literal["ack"] = "ack"
     line: LineId
     run: RunId
-    ranges: Annotated[list[tuple[Seq, Seq]], Field(min_length=1, max_length=1024)]
+    ranges: Stretches
     portrait: bool = False
     """Send the full-resolution picture of these before forgetting them."""
     retry: bool = False
@@ -149,14 +174,15 @@ def unpack(parts: Sequence[Buffer]) -> tuple[Message, memoryview | None]:
     if len(parts[0]) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(parts[0])} bytes is longer than {MAX_HEADER_BYTES}")
     try:
-        fields: Any = msgpack.unpackb(parts[0])
+        fields: Any = msgpack.unpackb(parts[0], **_MSGPACK_LIMITS)
     except (ValueError, msgpack.UnpackException) as error:
-        raise WireError(f"header is not msgpack: {type(error).__name__}") from error
+        raise WireError(f"header is not msgpack within bounds: {type(error).__name__}") from error
     try:
         message = _ADAPTER.validate_python(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise WireError(f"header field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        text = f"header field {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise WireError(_plain(text)) from error
     payload = memoryview(parts[1]).cast("B") if len(parts) == 2 else None
     _check_payload(message, payload)
     return message, payload
@@ -165,6 +191,12 @@ def unpack(parts: Sequence[Buffer]) -> tuple[Message, memoryview | None]:
 def pixels(header: FrameHeader, payload: memoryview) -> RGB:
     """View a frame's payload as `[h, w, 3]` uint8, read-only, without a copy."""
     return np.frombuffer(payload, np.uint8).reshape(header.shape)
+
+
+def _plain(text: str) -> str:
+    """Text for a log: one short line, whatever a stranger has put into it."""
+    shown = "".join(character if character.isprintable() else "?" for character in text[: _MAX_ERROR + 1])
+    return shown if len(shown) <= _MAX_ERROR else f"{shown[:_MAX_ERROR]}…"
 
 
 def _check_payload(message: Message, payload: memoryview | None) -> None:

@@ -59,15 +59,17 @@ class WorkerLink:
         self.pinned = False
         self.mismatch = False
         self.heard = float("-inf")
+        self.dropped = 0
         self._line, self._view = line, view
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a worker that is not there
+        self.socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_HEADER_BYTES)  # workers send no pictures
         self.socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         if curve.needs_curve(endpoint):
             if keys is None:
                 raise IngestError(f"{endpoint} is reachable from other machines: name a folder of keys")
-            curve.secure_client(self.socket, keys)
+            curve.secure_client(self.socket, keys, line=line)
         self.socket.connect(endpoint)
 
     def receive(self, now: float) -> Iterator[wire.Message]:
@@ -80,7 +82,9 @@ class WorkerLink:
             try:
                 message, _ = wire.unpack(parts)
             except WireError as error:
-                log.warning("dropped a malformed message", line=self._line, endpoint=self.endpoint, error=str(error))
+                self.dropped += 1
+                if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, …: a flood must not fill the log
+                    log.warning("dropped a message", line=self._line, endpoint=self.endpoint, error=str(error))
                 continue
             self.heard = now
             yield message

@@ -72,6 +72,7 @@ class Lines:
         reason: str,
         wall_ns: int,
         worker: str,
+        most: int | None = None,
     ) -> int:
         """End numbers that will never be judged; those that have ended keep their outcome.
 
@@ -83,9 +84,10 @@ class Lines:
             reason: why; becomes the verdicts' reason.
             wall_ns: wall clock, nanoseconds since the epoch.
             worker: who says so.
+            most: stop once this many have ended (to the next whole chunk); call again for the rest.
 
         Returns:
-            How many numbers newly ended.
+            How many numbers newly ended; fewer than `most`: all have.
 
         Raises:
             ValueError: a range ends before it begins.
@@ -96,7 +98,7 @@ class Lines:
             raise ValueError(f"gap {wrong[0]} to {wrong[1]} of line {line}: first must be from 0 to last")
         before, after = _unknown(line, run, reason, wall_ns, worker) if status == "unknown" else ("", "")
         rest, total, further = list(ranges), 0, False
-        while rest or further:
+        while (rest or further) and (most is None or total < most):
             chunk, rest = _cut(rest, CHUNK)
             flat = [number for span in chunk for number in span]
             [(count, floor, further)] = _CLOSE_GAP.run(
