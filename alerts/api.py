@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as Part
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from alerts.board import Board
@@ -152,11 +152,11 @@ def _found(change: Callable[[], Alert]) -> Alert:
 
 def _add_pictures(app: FastAPI, evidence: Path) -> None:
     @app.get("/api/latest/{line}.jpg")
-    def latest(line: LineName) -> FileResponse:
+    def latest(line: LineName) -> Response:
         return _picture(evidence / "latest", f"{line}.jpg")
 
     @app.get("/evidence/{path:path}")
-    def picture(path: str) -> FileResponse:
+    def picture(path: str) -> Response:
         return _picture(evidence, path)
 
 
@@ -164,17 +164,21 @@ def _line(state: LineState) -> dict[str, Any]:
     return {**state.model_dump(mode="json"), "open": state.open}
 
 
-def _picture(folder: Path, path: str) -> FileResponse:
-    """Serve a picture that really lies in the folder, whatever the path says."""
+def _picture(folder: Path, path: str) -> Response:
+    """Serve a picture that really lies in the folder, whatever the path says.
+
+    Read as a whole: while it is sent another one may take its place, or retention take it away.
+    """
     try:
         root = folder.resolve()
         file = (root / path).resolve()
-        allowed = file.is_relative_to(root) and file.suffix in _PICTURES and file.is_file()
-    except (OSError, ValueError):  # too long, or a zero byte
-        allowed = False
-    if not allowed:
+        allowed = file.is_relative_to(root) and file.suffix in _PICTURES
+        content = file.read_bytes() if allowed else None
+    except (OSError, ValueError):  # not there, too long, or a zero byte
+        content = None
+    if content is None:
         raise HTTPException(404, "no such picture")
-    return FileResponse(file, media_type=_PICTURES[file.suffix], headers={"Cache-Control": "no-cache"})
+    return Response(content, media_type=_PICTURES[file.suffix], headers={"Cache-Control": "no-cache"})
 
 
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

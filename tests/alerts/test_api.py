@@ -1,5 +1,6 @@
 import http.client
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,6 +175,27 @@ def test_pictures(client: httpx.Client) -> None:
     answer = client.get("/evidence/a/1/heat.jpg")
     assert answer.content == b"heat"
     assert answer.headers["content-type"] == "image/jpeg"
+
+
+def test_a_picture_that_is_replaced_meanwhile_comes_whole(client: httpx.Client, evidence: Path) -> None:
+    done = threading.Event()
+
+    def replace() -> None:
+        file, turn = evidence / "latest" / "a.jpg", 0
+        while not done.is_set():
+            turn += 1
+            (evidence / "next.jpg").write_bytes(bytes([turn % 2]) * (200_000 if turn % 2 else 10))
+            (evidence / "next.jpg").replace(file)
+
+    camera = threading.Thread(target=replace)
+    camera.start()
+    try:
+        seen = {client.get("/api/latest/a.jpg").content for _ in range(200)} - {b"latest"}
+    finally:
+        done.set()
+        camera.join()
+    assert seen <= {b"\x00" * 10, b"\x01" * 200_000}
+    assert seen
 
 
 @pytest.mark.parametrize(
