@@ -42,6 +42,8 @@ _INCOMING = ".incoming"
 _QUALITY = 90
 _REWALK_S = 900.0
 """`prune` looks at the disk anew after this time, for what other processes have put there."""
+_SAY_S = 60.0
+"""The log is told of pruning this often."""
 _LEFT_BEHIND_S = 3600.0
 _DAY_S = 24 * 3600
 _GB = 1e9
@@ -75,6 +77,7 @@ class EvidenceStore:
             _clear_incoming(root / _INCOMING)
             self._shelf = Shelf(root)
         self._walked = time.monotonic()
+        self._unsaid, self._said = 0, float("-inf")
 
     @property
     def held_bytes(self) -> int:
@@ -185,10 +188,11 @@ class EvidenceStore:
                 break
             self._shelf.drop_oldest()
             removed += 1
-        if removed:
-            log.info(
-                "evidence pruned", frames=removed, left=len(self._shelf), left_mb=round(self._shelf.bytes / 1e6, 1)
-            )
+        self._unsaid += removed
+        if self._unsaid and time.monotonic() - self._said > _SAY_S:  # a full store gives way with every picture
+            left_mb = round(self._shelf.bytes / 1e6, 1)
+            log.info("evidence pruned", frames=self._unsaid, left=len(self._shelf), left_mb=left_mb)
+            self._unsaid, self._said = 0, time.monotonic()
         return removed
 
     def _make_room(self, size: int) -> None:

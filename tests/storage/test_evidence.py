@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +134,18 @@ def test_the_oldest_go_first_when_there_is_too_much(tmp_path: Path) -> None:
         put(store, seq, line=f"line-{seq % 2}")
         assert total_bytes(tmp_path / "many") <= 4.5 * size
     assert kept(tmp_path / "many") == [0, 3, 4, 5]
+
+
+def test_a_full_store_does_not_fill_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(EvidenceStore(tmp_path / "one", FREE), 0)
+    most = RetentionConfig(max_gb=4.5 * total_bytes(tmp_path / "one") / 1e9, min_free_gb=0)
+    store = EvidenceStore(tmp_path / "many", most)
+    with structlog.testing.capture_logs() as said:
+        for seq in range(30):
+            put(store, seq)
+        monkeypatch.setattr(module, "_SAY_S", 0.0)
+        put(store, 30)
+    assert [entry["frames"] for entry in said] == [1, 26]  # at once, then all of a minute together
 
 
 def test_one_that_is_more_than_all_that_may_be_kept_is_refused(tmp_path: Path) -> None:
