@@ -12,6 +12,8 @@ The folder is the truth: removing a file by hand is a revocation too.
 import hashlib
 import os
 import struct
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import structlog
@@ -25,6 +27,23 @@ KEY_CHARACTERS, KEY_BYTES = 40, 32
 _MAX_BYTES = 4096  # of a key file: pyzmq's own have 400
 
 log = structlog.get_logger()
+
+
+class State(StrEnum):
+    """Whether a key may speak for a line."""
+
+    ALLOWED = "allowed"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line and one key (Z85), since when (seconds since the epoch)."""
+
+    line: str
+    key: bytes
+    state: State
+    since: float
 
 
 class AllowList:
@@ -94,10 +113,15 @@ class AllowList:
         """Whether it was taken away from this key."""
         return (self._revoked / line / _file(key)).exists()
 
-    def revocations(self) -> list[tuple[str, bytes]]:
-        """Lines and the keys that may not speak for them any more."""
-        found = [(path.parent.name, _public_or_none(path)) for path in sorted(self._revoked.glob("*/*.key"))]
-        return [(line, key) for line, key in found if key is not None]
+    def entries(self) -> list[Entry]:
+        """All that may speak and all that may not any more, by line."""
+        found = []
+        for folder, state in ((self._allowed, State.ALLOWED), (self._revoked, State.REVOKED)):
+            for path in folder.glob("*/*.key"):
+                key = _public_or_none(path)
+                if key is not None:
+                    found.append(Entry(path.parent.name, key, state, path.stat().st_mtime))
+        return sorted(found, key=lambda entry: (entry.line, entry.state, entry.since))
 
     def _complain(self, path: Path, why: str) -> None:
         if path not in self._complained:

@@ -37,6 +37,7 @@ _MODULES = (
     "golden",
     "benchmarking",
     "models",
+    "keys",
     "listing",
     "checking",
 )

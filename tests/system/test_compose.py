@@ -47,9 +47,9 @@ def test_every_service_has_as_few_rights_as_it_can(name):
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
-    if name == "prepare":
+    if name in ("prepare", "keys"):
         assert service["network_mode"] == "none"
-    else:
+    if name != "prepare":
         assert service["user"] == "10001:10001"
         assert "cap_add" not in service
 
@@ -60,6 +60,22 @@ def test_only_the_page_is_published_and_only_here():
     assert COMPOSE["networks"]["inner"]["internal"] is True
 
 
+def test_a_camera_holds_its_own_key_and_no_other():
+    holders = {
+        volume: {
+            name: place
+            for name, service in SERVICES.items()
+            for place in service.get("volumes", ())
+            if place.startswith(f"{volume}:")
+        }
+        for volume in ("keys", "camera-belt-1")
+    }
+    assert set(holders["keys"]) == {"prepare", "keys", "worker", "worker-cuda"}
+    assert set(holders["camera-belt-1"]) == {"prepare", "keys", "capture"}
+    assert holders["camera-belt-1"]["capture"].endswith(":ro")
+    assert holders["keys"]["worker"].endswith(":ro")
+
+
 def test_only_redis_can_read_its_key():
     readers = {name for name, service in SERVICES.items() if any("server:" in v for v in service.get("volumes", []))}
     assert readers == {"prepare", "redis"}
@@ -67,7 +83,7 @@ def test_only_redis_can_read_its_key():
     assert not [name for name in told if "PASS" in name.upper()], "the environment of a container is easy to read"
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("prepare", "fit")])
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("prepare", "keys", "fit")])
 def test_every_service_has_a_health_check_and_comes_back(name):
     assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert SERVICES[name]["restart"] == "unless-stopped"
@@ -112,44 +128,52 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.ports = {"6379": free_port(), "5550": free_port(), "8700": free_port()}
-        text = self._local((ROOT / "deploy" / "linewatch.yaml").read_text(encoding="utf-8"))
         self.config = self.folder / "linewatch.yaml"
-        for host in ("redis", "worker", "0.0.0.0"):
-            for port, mine in self.ports.items():
-                text = text.replace(f"{host}:{port}", f"127.0.0.1:{mine}")
-        self.config.write_text(text, encoding="utf-8")
+        for service in ("worker", "capture"):
+            text = self._local((ROOT / "deploy" / "linewatch.yaml").read_text(encoding="utf-8"), service)
+            for host in ("redis", "worker", "0.0.0.0"):
+                for port, mine in self.ports.items():
+                    text = text.replace(f"{host}:{port}", f"127.0.0.1:{mine}")
+            self._config(service).write_text(text, encoding="utf-8")
 
-    def _local(self, text: str) -> str:
-        """Replace what a container would mount."""
+    def _config(self, service: str) -> Path:
+        return self.folder / "capture.yaml" if service == "capture" else self.config
+
+    def _local(self, text: str, service: str) -> str:
+        """Replace what a container would mount: a camera has a folder of its own."""
+        data = self.folder / ("camera" if service == "capture" else "data")
         places = {
-            CONFIG: getattr(self, "config", CONFIG),
+            CONFIG: self._config(service),
             "/opt/linewatch": ROOT,
             "/run/linewatch": self.folder / "secrets",
             "/run/redis": self.folder / "server",
             "/var/lib/redis": self.folder / "redis",
-            "/var/lib/capture": self.folder / "capture",
-            "/var/lib/linewatch": self.folder / "data",
+            "/var/lib/capture": self.folder / "camera",
+            "/camera/belt-1": self.folder / "camera" / "keys",
+            "/var/lib/linewatch": data,
         }
         for there, here in places.items():
             text = text.replace(there, str(here))
         return text.replace("-p 6379", f"-p {self.ports['6379']}").replace("$$", "$")
 
     def environment(self, service: str) -> dict[str, str]:
-        given = {name: self._local(str(value)) for name, value in SERVICES[service].get("environment", {}).items()}
+        given = {
+            name: self._local(str(value), service) for name, value in SERVICES[service].get("environment", {}).items()
+        }
         if service == "prepare":
             given |= {"OWNER": "", "PORT": str(self.ports["6379"])}
         return {"PATH": os.environ["PATH"], **given, "HOME": str(self.folder)}
 
-    def command(self, words: list[str]) -> list[str]:
+    def command(self, words: list[str], service: str = "worker") -> list[str]:
         """A command of ours runs as the module; anything else as it stands."""
-        words = [self._local(word) for word in words]
+        words = [self._local(word, service) for word in words]
         return [sys.executable, "-P", "-m", *words] if words[0] == "linewatch" else words
 
     def start(self, service: str) -> None:
         entry = SERVICES[service].get("entrypoint", ["linewatch"])
         log = (self.folder / f"{service}.log").open("ab")
         self.logs.append(log)
-        command = self.command([*entry, *SERVICES[service].get("command", [])])
+        command = self.command([*entry, *SERVICES[service].get("command", [])], service)
         environment = self.environment(service)
         self.processes[service] = subprocess.Popen(command, env=environment, cwd="/", stdout=log, stderr=log)
 
@@ -160,7 +184,7 @@ class Machine:
     def healthy(self, service: str) -> bool:
         kind, *words = SERVICES[service]["healthcheck"]["test"]
         words = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        command = self.command(words)
+        command = self.command(words, service)
         environment = self.environment(service)
         return (
             subprocess.run(command, env=environment, cwd="/", capture_output=True, timeout=60, check=False).returncode
@@ -202,6 +226,12 @@ def test_its_commands_run_and_its_health_checks_pass(machine):
     assert sorted((path, path.read_bytes()) for path in machine.folder.glob("se*/*")) == before, "made once"
     assert all(path.stat().st_mode & 0o077 == 0 for path, _ in before)
     assert not list(machine.folder.rglob("ca.key"))
+    machine.run("keys")
+    made = {path.name: path.read_bytes() for path in machine.folder.rglob("*.key*")}
+    machine.run("keys")
+    assert {path.name: path.read_bytes() for path in machine.folder.rglob("*.key*")} == made, "made once"
+    assert [path.parents[1].name for path in machine.folder.rglob("belt-1.key_secret")] == ["keys"]
+    assert [path.parents[1].name for path in machine.folder.rglob("worker.key_secret")] == ["data"]
 
     fit(load(machine.config).storage.models / "belt")
     for service in LONG_RUNNING:
