@@ -12,6 +12,7 @@ from ingest.sources.urls import redacted
 from linewatch.config import Config
 from linewatch.datafolder import claim
 from linewatch.errors import ConfigError
+from linewatch.notify import Notifier
 from linewatch.preflight import taken_ports
 from linewatch.silence import SILENT_S
 from linewatch.sockets import make_room
@@ -87,10 +88,11 @@ def launch(path: Path, config: Config, *, until_done: bool = False, on_tick: Cal
             raise ConfigError(*taken)
         page = config.data / "page.url"
         page.unlink(missing_ok=True)
-        announce = _Announcer(page)
+        announce, notifier = _Announcer(page), Notifier()
 
         def tick() -> None:
             announce()
+            notifier.turn()
             on_tick()
 
         for worker in config.workers:
@@ -103,7 +105,7 @@ def launch(path: Path, config: Config, *, until_done: bool = False, on_tick: Cal
             on_tick=tick,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
+            signal.signal(number, lambda *_: (notifier.stopping(), supervisor.stop()))
         _print_lines(config)
         supervisor.run()
     return 0
