@@ -21,7 +21,7 @@ def main() -> int:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lw-", dir="/tmp") as folder:  # noqa: S108 - short: it holds sockets
+    with tempfile.TemporaryDirectory(prefix="lw-", dir="/tmp") as folder:
         report = campaign(
             Path(folder) / "plant",
             faults=options.faults,

@@ -35,12 +35,12 @@ LOCAL, LATEST, REMOTE = "belt", "press", "dock"
 WORKERS = ("w0", "w1")
 _PORT = 5733
 _RESPAWN_S = 0.5
-_REDIS_MB, _EVIDENCE_MB = 256, 768
+_REDIS_MB, _EVIDENCE_MB = 256, 256
 _REPO = Path(__file__).parents[2]
 _CONFIG = """
 site: chaos
 data: {data}
-retention: {{max_gb: 0.6, min_free_gb: 0.005}}
+retention: {{max_gb: 0.15, min_free_gb: 0.005}}
 workers:
   - {{name: w0, device: cpu, threads: 1, max_batch: 8}}
   - {{name: w1, device: cpu, threads: 1, max_batch: 8{bind}}}
@@ -190,7 +190,7 @@ class Plant:
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - our own command
+            return subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 

@@ -29,7 +29,7 @@ class Webhook:
             protocol_version = "HTTP/1.1"
             timeout = 30
 
-            def do_POST(self) -> None:  # noqa: N802 - the library's name
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 mood = webhook.mood
                 if mood != "down":
