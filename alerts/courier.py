@@ -15,6 +15,9 @@ log = structlog.get_logger()
 
 DRAIN_S = 5.0
 """How long an ending courier goes on telling what is due."""
+FORGET_NS = 7 * 86_400 * 1_000_000_000
+"""A message is kept this long after it was taken; the alert it was of stays."""
+_FORGET_EVERY_S = 3600.0
 _LOOK_EVERY_S = 2.0
 _NS = 1_000_000_000
 
@@ -49,6 +52,7 @@ class Courier:
         self._bell = threading.Event()
         self._in_trouble = False
         self._waiting = False
+        self._forget_at = float("-inf")
 
     def ring(self) -> None:
         """There is something to deliver."""
@@ -75,6 +79,7 @@ class Courier:
                 if (stop is not None and stop.is_set()) or time.monotonic() >= deadline:
                     break
                 taken |= self._try(delivery)
+            self._forget(time.monotonic())
         except StorageError as error:
             # Nothing is lost: the outbox still holds it, and a repetition has the same key.
             if not self._waiting:
@@ -85,6 +90,12 @@ class Courier:
         if taken:
             self._bell.set()
         return taken
+
+    def _forget(self, now: float) -> None:
+        """Drop what was taken long ago: a service that runs for years must not keep every message it ever sent."""
+        if now >= self._forget_at:
+            self._forget_at = now + _FORGET_EVERY_S
+            self._history.forget_delivered(before_ns=time.time_ns() - FORGET_NS)
 
     def _try(self, delivery: Delivery) -> bool:
         try:

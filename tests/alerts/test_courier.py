@@ -7,7 +7,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.courier import Courier, pause_s
+from alerts.courier import FORGET_NS, Courier, pause_s
 from alerts.errors import SinkError
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
@@ -120,6 +120,28 @@ def test_a_history_that_is_away_loses_nothing(history: History, monkeypatch: pyt
     assert "away" in said[0]["because"]
     assert courier._round(None) is True
     assert [one.key for one in sink.got] == ["a/1/0/defect:raised"] * 2
+
+
+def test_what_was_taken_long_ago_is_forgotten_while_it_runs(history: History) -> None:
+    fill(history, 3)
+    courier, now_ns = Courier("hook", Sink(), history), time.time_ns()
+
+    def take(delivery: Delivery, age_ns: int) -> None:
+        history.delivered(delivery, now_ns=now_ns - age_ns)
+
+    first, second, third = history.due("hook", now_ns=now_ns)
+    take(first, FORGET_NS + 10**9)
+    take(second, FORGET_NS - 10**12)
+    take(third, FORGET_NS - 10**12)
+    courier._round(None)
+    take(second, FORGET_NS + 10**9)
+    courier._round(None)  # not again so soon
+    assert history.forget_delivered(before_ns=now_ns - FORGET_NS) == 1
+    take(third, FORGET_NS + 10**9)
+    courier._forget_at = 0.0  # an hour later
+    courier._round(None)
+    assert history.forget_delivered(before_ns=now_ns) == 0
+    assert len(history.alerts()) == 3  # only messages go
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1))
