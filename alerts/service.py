@@ -19,7 +19,7 @@ import structlog
 
 from alerts.board import TREND, Board
 from alerts.config import AlertRules, AlertsConfig
-from alerts.courier import DRAIN_S, Courier
+from alerts.courier import DRAIN_S, FORGET_NS, Courier
 from alerts.errors import AlertError
 from alerts.follower import Follower, entry_number
 from alerts.metrics.collector import SiteCollector
@@ -39,7 +39,6 @@ log = structlog.get_logger()
 
 _TICK_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_FORGET_NS = 7 * 86_400 * 1_000_000_000
 
 
 class AlertService:
@@ -309,7 +308,7 @@ def _crew(couriers: Sequence[Courier], stop: threading.Event) -> Iterator[_Crew]
 
 def _greet(history: History, names: Sequence[str]) -> None:
     """Tidy the outbox, and say what it holds for sinks that are no longer configured."""
-    history.forget_delivered(before_ns=time.time_ns() - _FORGET_NS)
+    history.forget_delivered(before_ns=time.time_ns() - FORGET_NS)
     for sink, count in history.undelivered().items():
         if sink not in names:
             log.warning("messages wait for a sink that is not configured", sink=sink, count=count)
