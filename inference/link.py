@@ -21,7 +21,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from inference.job import Job
 from inference.recorder import Recorded, Told
 from ingest import curve, wire
-from ingest.allowlist import AllowList
+from ingest.allowlist import Allowed, AllowList
 from ingest.errors import IngestError, WireError
 from ingest.preprocess import Preprocessing
 from ingest.wake import WakePipe
@@ -86,7 +86,7 @@ class Link:
         self._socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_PAYLOAD_BYTES)
         self._socket.setsockopt(zmq.RCVHWM, _QUEUED)
         self._allow_list: AllowList | None = None
-        self._allowed: dict[bytes, frozenset[str]] = {}
+        self._allowed: Allowed = {}
         if curve.needs_curve(endpoint):
             if keys is None:
                 raise IngestError(f"{endpoint} is reachable from other machines: name a folder of keys")
@@ -178,7 +178,7 @@ class Link:
                 key=str(path),
                 mend=f"linewatch keys allow CONFIG LINE {path}",
             )
-        self._guard = curve.authenticator(self._context, self._allow_list, turned_away=self._turned_away)
+        self._guard = curve.authenticator(self._context, self._read_allowed, turned_away=self._turned_away)
         curve.secure_server(self._socket, keys)
 
     def _turned_away(self, key: str) -> None:
@@ -187,15 +187,15 @@ class Link:
         if self.strangers.bit_count() == 1:
             log.warning("a stranger was turned away", worker=self._worker, strangers=self.strangers, key=key)
 
-    def _read_allowed(self) -> None:
-        """Look who may speak for what now: a key that was revoked is no longer listened to."""
-        if self._allow_list is None:
-            return
-        try:
-            self._allowed = self._allow_list.read()
-        except OSError as error:
-            self._allowed = {}
-            log.error("allow list cannot be read: nobody is heard", worker=self._worker, error=str(error))  # noqa: TRY400 - one line
+    def _read_allowed(self) -> Allowed:
+        """Look who may speak for what now; at every handshake, and now and then for keys that were revoked."""
+        if self._allow_list is not None:
+            try:
+                self._allowed = self._allow_list.read()
+            except OSError as error:
+                self._allowed = {}
+                log.error("allow list cannot be read: nobody is heard", worker=self._worker, error=str(error))  # noqa: TRY400 - one line
+        return self._allowed
 
     def _may_speak(self, key: str, line: str) -> bool:
         return self._allow_list is None or line in self._allowed.get(key.encode(), ())

@@ -10,8 +10,9 @@ The folder is the truth: removing a file by hand is a revocation too.
 """
 
 import hashlib
-import os
 import struct
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,8 @@ from ingest.errors import IngestError
 
 KEY_CHARACTERS, KEY_BYTES = 40, 32
 """Of a public key, in Z85 and as it is."""
+Allowed = Mapping[bytes, frozenset[str]]
+"""Public key (Z85) -> the lines it may speak for."""
 _MAX_BYTES = 4096  # of a key file: pyzmq's own have 400
 
 log = structlog.get_logger()
@@ -57,8 +60,8 @@ class AllowList:
         self._allowed, self._revoked = keys / "allowed", keys / "revoked"
         self._complained: set[Path] = set()
 
-    def read(self) -> dict[bytes, frozenset[str]]:
-        """Public key (Z85) -> the lines it may speak for.
+    def read(self) -> Allowed:
+        """Who may speak for what, now.
 
         Raises:
             OSError: the folder cannot be read.
@@ -86,7 +89,7 @@ class AllowList:
             (self._revoked / line / _file(key)).unlink(missing_ok=True)
             if not target.exists():
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fresh = target.with_suffix(f".{os.getpid()}")
+                fresh = target.with_suffix(f".{uuid.uuid4().hex}")
                 fresh.write_text(f'curve\n    public-key = "{key.decode("ascii")}"\n', encoding="ascii")
                 fresh.replace(target)
         except OSError as error:

@@ -14,6 +14,7 @@ On one machine both sides share the folder: everything is made on first use, and
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import zmq
 from zmq.auth import create_certificates, load_certificate
 from zmq.auth.thread import ThreadAuthenticator
 
-from ingest.allowlist import AllowList, fingerprint, read_public
+from ingest.allowlist import Allowed, AllowList, fingerprint, read_public
 from ingest.errors import IngestError
 
 HANDSHAKE_MS = 5000
@@ -85,31 +86,31 @@ def secure_client(socket: zmq.Socket[bytes], keys: Path, *, line: str) -> None:
 
 
 def authenticator(
-    context: zmq.Context[zmq.Socket[bytes]], allow_list: AllowList, *, turned_away: Callable[[str], None]
+    context: zmq.Context[zmq.Socket[bytes]], allowed: Callable[[], Allowed], *, turned_away: Callable[[str], None]
 ) -> ThreadAuthenticator:
-    """Start the thread that checks every newcomer against the allow list; call its `stop` at the end.
+    """Start the thread that checks every newcomer; call its `stop` at the end.
 
     Args:
         context: of the sockets that are guarded.
-        allow_list: who may come in.
+        allowed: reads who may come in, in that thread and at every handshake.
         turned_away: called in that thread with the fingerprint of each stranger.
     """
     guard = ThreadAuthenticator(context)
     guard.start()
-    guard.configure_curve_callback(domain=_DOMAIN, credentials_provider=_Door(allow_list, turned_away))
+    guard.configure_curve_callback(domain=_DOMAIN, credentials_provider=_Door(allowed, turned_away))
     return guard
 
 
 class _Door:
     """Asks the folder at every handshake, so that a camera can be let in or shut out while the worker runs."""
 
-    def __init__(self, allow_list: AllowList, turned_away: Callable[[str], None]) -> None:
-        self._allow_list, self._turned_away = allow_list, turned_away
+    def __init__(self, allowed: Callable[[], Allowed], turned_away: Callable[[str], None]) -> None:
+        self._allowed, self._turned_away = allowed, turned_away
 
     def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - ZeroMQ's signature
         """Whether the holder of the public key `key` (Z85) may connect."""
         try:
-            if self._allow_list.read().get(key):
+            if self._allowed().get(key):
                 return True
         except OSError as error:  # it must not end the thread: then nobody could come in any more
             log.error("allow list cannot be read: nobody is let in", error=str(error))  # noqa: TRY400 - one line
@@ -161,8 +162,7 @@ def _pair(folder: Path, name: str) -> Pair:
 
 def _make(folder: Path, name: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = folder / f".{name}.{os.getpid()}"
-    fresh.mkdir(mode=0o700, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
     try:
         create_certificates(fresh, name)
         (fresh / f"{name}.key_secret").chmod(0o600)
