@@ -1,51 +1,67 @@
 """`linewatch doctor`: whether this machine can run linewatch, and what to do where it cannot."""
 
-import ctypes
-import os
 import platform
-import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from linewatch.belongings import belongings
+from linewatch.config import Config
 from linewatch.findings import Finding, bad, good, note
+from linewatch.machine import machine
+from linewatch.reach import ports, store
 from storage.errors import StorageError
 from storage.server import find_binary
 
-_PARTS = ("torch", "torchvision", "opencv-python", "pyzmq", "redis", "sqlalchemy", "nicegui", "pydantic")
+_PARTS = (
+    "torch",
+    "torchvision",
+    "opencv-python",
+    "pyzmq",
+    "redis",
+    "sqlalchemy",
+    "nicegui",
+    "pydantic",
+    "prometheus-client",
+)
 _OURS = ("ingest", "inference", "alerts", "storage")
-_LOW_DISK_GB = 5.0
-_NOT_SYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
-_BUILT_S = 1_735_689_600  # 2025-01-01: a clock before that was never set
 
 
-def diagnose(data: Path | None) -> Iterator[Finding]:
-    """Look at this machine.
+def diagnose(config: Config | None, file: Path | None = None, *, look_at_cameras: bool = True) -> Iterator[Finding]:
+    """Look at this machine, and at what a configuration asks of it.
 
     Args:
-        data: the data folder of a configuration, if one was given.
+        config: the configuration; None: the machine alone.
+        file: where it was read from.
+        look_at_cameras: also reach for each source.
     """
     yield good("linewatch", f"{version('linewatch')} on Python {platform.python_version()}, {platform.platform()}")
     yield from _parts()
     yield _alone()
-    yield _gpu()
-    yield _redis_server()
-    yield _clock()
-    folder = data or Path(tempfile.gettempdir())
-    yield _disk(folder)
-    yield _writable(folder)
+    yield from machine(config, Path(tempfile.gettempdir()) if config is None else config.data)
+    if config is None or file is None:
+        yield _redis_server()
+        return
+    yield from belongings(config, file)
+    yield from ports(config)
+    yield from store(config)
+    if look_at_cameras:
+        yield from _cameras(config)
 
 
 def _parts() -> Iterator[Finding]:
+    there, missing = [], []
     for part in _PARTS:
         try:
-            yield good(part, version(part))
+            there.append(f"{part} {version(part)}")
         except PackageNotFoundError:
-            yield note(part, "is not installed", "fine for an image of a single role; otherwise: pip install linewatch")
+            missing.append(part)
+    yield good("parts", ", ".join(there))
+    if missing:
+        mend = "fine for an image of a single role; otherwise: pip install linewatch"
+        yield note("parts", f"not installed: {', '.join(missing)}", mend)
 
 
 def _alone() -> Finding:
@@ -58,18 +74,13 @@ def _alone() -> Finding:
     return good("packages", f"all from {home}")
 
 
-def _gpu() -> Finding:
+def _cameras(config: Config) -> Iterator[Finding]:
     try:
-        import torch  # noqa: PLC0415 - slow to load, and not in every image
+        from linewatch.cameras import cameras  # noqa: PLC0415 - brings OpenCV, which not every image has
     except ImportError as error:
-        return note("GPU", f"torch cannot be loaded ({error})", "only workers need it")
-    if not torch.cuda.is_available():
-        mend = (
-            "CPU works; for CUDA install NVIDIA's driver" if shutil.which("nvidia-smi") is None else "update the driver"
-        )
-        return note("GPU", f"none that torch {torch.__version__} can use", mend)
-    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return good("GPU", ", ".join(names))
+        yield note("cameras", f"cannot be looked at from here ({error})", "run doctor on the hosts of the captures")
+        return
+    yield from cameras(config)
 
 
 def _redis_server() -> Finding:
@@ -77,36 +88,3 @@ def _redis_server() -> Finding:
         return good("redis-server", find_binary())
     except StorageError as error:
         return bad("redis-server", str(error), "needed for `redis: embedded`")
-
-
-def _clock() -> Finding:
-    now = time.time()
-    if now < _BUILT_S:
-        return bad("clock", f"says {time.strftime('%Y-%m-%d', time.gmtime(now))}", "set the clock, run an NTP client")
-    if sys.platform == "linux":
-        # struct timex starts with `modes`; all zero asks without changing anything.
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
-        if state == _NOT_SYNCHRONISED:
-            return note("clock", "is not synchronised: times of alerts may be off", "run an NTP client")
-    return good("clock", time.strftime("%Y-%m-%d %H:%M:%S %z"))
-
-
-def _disk(folder: Path) -> Finding:
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_gb = shutil.disk_usage(there).free / 1e9
-    text = f"{free_gb:.1f} GB free at {there}"
-    if free_gb < _LOW_DISK_GB:
-        return note("disk", text, f"make room: evidence needs up to `retention.max_gb`, aim for {_LOW_DISK_GB:.0f} GB")
-    return good("disk", text)
-
-
-def _writable(folder: Path) -> Finding:
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there) as probe:
-            probe.write(b"linewatch")
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        return bad("data", f"{there} cannot be written: {error.strerror}", "give this user the folder: chown")
-    return good("data", f"{there} can be written")

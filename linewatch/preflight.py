@@ -1,8 +1,5 @@
 """`linewatch check`: whether what a configuration names is there and fits together, before anything runs."""
 
-import os
-import socket
-import threading
 from collections.abc import Iterator
 
 from alerts.errors import AlertError
@@ -10,22 +7,19 @@ from alerts.sinks import open_sink
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
 from inference.threshold import span
-from ingest.errors import IngestError
-from ingest.frame import Picture
 from ingest.preprocess import Preprocessing
-from ingest.sources import open_source
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
 from linewatch.findings import Finding, Grade, bad, good, note
+from linewatch.firstpicture import first_picture
+from linewatch.freeport import port_finding
 from storage.errors import StorageError
 from storage.golden import GoldenSamples
 from storage.models import Bundle, Registry
 from storage.server import connect
 from storage.unavailable import mapped
 
-CAMERA_S = 15.0
-"""How long a camera may take to deliver its first picture."""
 FASTER = 1.5
 """Times as many frames a second as were calibrated on are worth a remark."""
 
@@ -73,24 +67,11 @@ def taken_ports(config: Config) -> list[Finding]:
 
 def _ports(config: Config) -> Iterator[Finding]:
     if config.alerts.page is not None:
-        yield _port("alerts.page.bind", config.alerts.page.bind)
+        yield port_finding("alerts.page.bind", config.alerts.page.bind)
     for number, worker in enumerate(config.workers):
         bind = config.bind(worker.name)
         if bind.startswith("tcp://"):
-            yield _port(f"workers[{number}].bind", bind.removeprefix("tcp://"))
-
-
-def _port(subject: str, address: str) -> Finding:
-    host, _, port = address.rpartition(":")
-    host = "" if host == "*" else host.strip("[]")
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, int(port)))
-    except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        return bad(subject, f"{address}: {why}", "stop what listens there, or take another port")
-    return good(subject, f"{address} is free")
+            yield port_finding(f"workers[{number}].bind", bind.removeprefix("tcp://"))
 
 
 def _redis(config: Config) -> Iterator[Finding]:
@@ -191,7 +172,7 @@ def _plain(region: object) -> str:
 
 def _camera(line: LineConfig) -> Iterator[Finding]:
     subject = f"line {line.id}: source"
-    taken = _first_picture(line.source)
+    taken = first_picture(line.source)
     if isinstance(taken, str):
         yield bad(subject, taken, "correct `source:`, or skip with --no-cameras")
         return
@@ -201,28 +182,3 @@ def _camera(line: LineConfig) -> Iterator[Finding]:
         yield bad(subject, f"roi {_plain(line.roi)} reaches outside the {size} picture", "correct `roi:`")
         return
     yield good(subject, f"delivers {width}x{height} pictures")
-
-
-def _first_picture(url: str) -> Picture | str:
-    """One picture, or why there is none; a camera that does not answer is given up after `CAMERA_S`."""
-    result: list[Picture | str] = []
-
-    def take() -> None:
-        try:
-            source = open_source(url)
-            try:
-                grab = source.grab()
-            finally:
-                source.close()
-        except IngestError as error:
-            result.append(str(error))
-            return
-        if grab is None:
-            result.append("has no picture at all")
-        else:
-            result.append(f"{grab.name} cannot be decoded" if grab.picture is None else grab.picture)
-
-    thread = threading.Thread(target=take, daemon=True)
-    thread.start()
-    thread.join(CAMERA_S)
-    return result[0] if result else f"delivers nothing within {CAMERA_S:.0f} s (process {os.getpid()} gave up)"

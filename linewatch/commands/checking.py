@@ -36,14 +36,19 @@ def check(
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Look at its data folder too.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Look at what it asks of this machine, too.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of findings, for a program.")] = False,
+    no_cameras: Annotated[bool, typer.Option("--no-cameras", help="Do not reach for the sources.")] = False,
 ) -> None:
-    """Look at this machine: versions, GPU, redis-server, clock, disk."""
-    data = None if config is None else load(config).data
-    from linewatch.doctor import diagnose  # noqa: PLC0415 - brings redis
-    from linewatch.findings import report  # noqa: PLC0415 - brings rich
+    """Look at this machine: versions, GPU, disk, clocks, files, ports, Redis, cameras. Exit 1 only for BAD."""
+    loaded = None if config is None else load(config)
+    from linewatch.checklist import show  # noqa: PLC0415 - brings rich
+    from linewatch.doctor import diagnose  # noqa: PLC0415 - brings redis and OpenCV
 
-    raise typer.Exit(report(diagnose(data)))
+    raise typer.Exit(show(diagnose(loaded, config, look_at_cameras=not no_cameras), as_json=as_json))
 
 
 @app.command()
