@@ -1,18 +1,21 @@
 """The JSON API and the pictures: what the page shows, for programs."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as Part
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from alerts.accounts import Access, Visitor
 from alerts.board import Board
+from alerts.config import PageConfig
 from alerts.feedback import Feedback, estimate
+from alerts.gate import Gate
+from alerts.pages.login import add_login
 from alerts.period import look_back
 from storage.errors import StorageError, StorageFull, StoreUnavailable
 from storage.history import History
@@ -25,19 +28,23 @@ GiveLabel = Callable[[str, Label, str, str], Alert]
 """Called with an alert's id, what it was, a person's name and a note. Raises StorageError as above."""
 
 _PICTURES = {".jpg": "image/jpeg", ".npz": "application/octet-stream"}
-# Everything the page needs comes from here; `unsafe-*` is what the page's own framework asks for.
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
-)
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _WEEK_S = 7 * 86_400
 LineName = Annotated[str, Part(pattern=_NAME)]
 Note = Annotated[str, Field(max_length=1000)]
 
 
+def _visitor(request: Request) -> Visitor:
+    """Who asks; the gate lets nobody else through."""
+    visitor: Visitor = request.state.visitor
+    return visitor
+
+
+Asking = Annotated[Visitor, Depends(_visitor)]
+
+
 class Who(BaseModel):
-    """Body of an acknowledgement."""
+    """Body of an acknowledgement; whoever is logged in signs with the name of the account instead."""
 
     model_config = ConfigDict(extra="forbid")
     by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
@@ -60,9 +67,15 @@ class Missed(Who):
 
 
 def create_app(
-    board: Board, history: History, *, evidence: Path, acknowledge: Acknowledge, label: GiveLabel
+    board: Board,
+    history: History,
+    *,
+    evidence: Path,
+    acknowledge: Acknowledge,
+    label: GiveLabel,
+    access: Access | None = None,
 ) -> FastAPI:
-    """Build the API.
+    """Build the API, behind the gate; what is added to the app later is behind it too.
 
     Args:
         board: this moment.
@@ -70,20 +83,22 @@ def create_app(
         evidence: folder of the pictures.
         acknowledge: notes that somebody has seen an alert.
         label: notes what somebody says of an alert.
+        access: who may look and act; None: as on a page that only this machine reaches.
     """
+    access = access or Access(history.database, PageConfig())
     # No docs pages: they load their scripts from elsewhere.
     app = FastAPI(title="linewatch", docs_url=None, redoc_url=None)
-    app.middleware("http")(_guard)
+    app.add_middleware(Gate, access=access)
     app.exception_handler(StoreUnavailable)(_later)
     app.exception_handler(StorageFull)(_later)
 
     @app.get("/healthz")
-    def healthz() -> JSONResponse:
+    def healthz(request: Request) -> JSONResponse:
         ailments = board.ailments()
-        return JSONResponse(
-            {"status": "trouble" if ailments else "ok", "ailments": ailments, "undelivered": history.undelivered()},
-            status_code=503 if ailments else 200,
-        )
+        said: dict[str, Any] = {"status": "trouble" if ailments else "ok"}
+        if request.state.visitor is not None or request.state.local:  # what ails it is not for strangers
+            said |= {"ailments": ailments, "undelivered": history.undelivered()}
+        return JSONResponse(said, status_code=503 if ailments else 200)
 
     @app.get("/api/lines")
     def lines() -> list[dict[str, Any]]:
@@ -105,13 +120,14 @@ def create_app(
         return found
 
     @app.post("/api/alerts/{alert_id:path}/acknowledge")
-    def acknowledge_alert(alert_id: str, who: Who | None = None) -> Alert:
-        return _found(lambda: acknowledge(alert_id, (who or Who()).by))
+    def acknowledge_alert(alert_id: str, asking: Asking, who: Who | None = None) -> Alert:
+        return _found(lambda: acknowledge(alert_id, asking.signs((who or Who()).by)))
 
     @app.post("/api/alerts/{alert_id:path}/label")
-    def label_alert(alert_id: str, said: Said) -> Alert:
-        return _found(lambda: label(alert_id, said.label, said.by, said.note))
+    def label_alert(alert_id: str, said: Said, asking: Asking) -> Alert:
+        return _found(lambda: label(alert_id, said.label, asking.signs(said.by), said.note))
 
+    add_login(app, access)
     _add_feedback(app, board, history)
     _add_pictures(app, evidence)
     return app
@@ -134,8 +150,9 @@ def _add_feedback(app: FastAPI, board: Board, history: History) -> None:
         return estimate(record, losing=losing)
 
     @app.post("/api/escapes")
-    def note_escape(missed: Missed) -> Escape:
-        escape = Escape(**{**missed.model_dump(), "line": known(missed.line)}, noted_ns=time.time_ns())
+    def note_escape(missed: Missed, asking: Asking) -> Escape:
+        told = missed.model_dump() | {"line": known(missed.line), "by": asking.signs(missed.by)}
+        escape = Escape(**told, noted_ns=time.time_ns())
         Labels(history).note_escape(escape)
         return escape
 
@@ -178,23 +195,7 @@ def _picture(folder: Path, path: str) -> Response:
         content = None
     if content is None:
         raise HTTPException(404, "no such picture")
-    return Response(content, media_type=_PICTURES[file.suffix], headers={"Cache-Control": "no-cache"})
-
-
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what another site's page sends in an operator's name, and let our page load nothing from elsewhere."""
-    origin = request.headers.get("origin")
-    if (
-        request.method not in ("GET", "HEAD", "OPTIONS")
-        and origin
-        and urlsplit(origin).netloc != request.headers.get("host")
-    ):
-        return JSONResponse({"detail": f"a page of {origin} may not do this"}, status_code=403)
-    response = await call_next(request)
-    response.headers.setdefault("Content-Security-Policy", _POLICY)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    return response
+    return Response(content, media_type=_PICTURES[file.suffix], headers={"Cache-Control": "private, no-cache"})
 
 
 def _later(_request: Request, error: Exception) -> JSONResponse:

@@ -1,9 +1,10 @@
 """When an alert is raised, where it is told, where it is shown."""
 
+import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -112,6 +113,14 @@ class SinkConfig(BaseModel):
     """Bound on one attempt."""
 
 
+def _network(value: str) -> str:
+    """Read `10.0.0.5` or `10.0.0.0/8`."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no address or network: write 10.0.0.5 or 10.0.0.0/8") from error
+
+
 class PageConfig(BaseModel):
     """The operators' page."""
 
@@ -119,6 +128,16 @@ class PageConfig(BaseModel):
 
     bind: Annotated[str, Field(pattern=r"^[^:]+:\d{1,5}$")] = "127.0.0.1:8700"
     """`HOST:PORT`; port 0 takes a free one."""
+    open: bool = False
+    """While there are no accounts, everybody who reaches the page may look and act, also from other machines."""
+    hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,253}$")], ...] = ()
+    """Names by which browsers call the page, besides `localhost`, this machine's name and its addresses."""
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Addresses or networks of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    idle: Annotated[Seconds, Field(gt=0)] = 8 * 3600.0
+    """A login ends when nothing was pressed for this long."""
+    session: Annotated[Seconds, Field(gt=0)] = 24 * 3600.0
+    """A login ends this long after it began."""
 
 
 class AlertsConfig(BaseModel):

@@ -4,6 +4,7 @@ import errno
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -25,14 +26,23 @@ class PageServer:
         app: what is served.
         bind: `HOST:PORT`; port 0 takes a free one.
         url_file: where the address is written, for whoever wants to open it.
+        proxies: addresses or networks of reverse proxies that are believed when they say who asks, and over what.
     """
 
-    def __init__(self, app: FastAPI, *, bind: str, url_file: Path) -> None:
+    def __init__(self, app: FastAPI, *, bind: str, url_file: Path, proxies: Sequence[str] = ()) -> None:
         self._bind = bind
         self._url_file = url_file
         # A browser that keeps its connection open must not hold up the end of the service.
         settings = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", ws_max_size=2**20, timeout_graceful_shutdown=1
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            ws_max_size=2**20,
+            timeout_graceful_shutdown=1,
+            server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies),
         )
         self._server = uvicorn.Server(settings)
         self._thread: threading.Thread | None = None

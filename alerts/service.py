@@ -80,7 +80,7 @@ class AlertService:
 
         Raises:
             SinkError: the url of a sink is wrong.
-            PageError: the page's address is taken.
+            PageError: the page's address is taken, or the page would be open to everybody by mistake.
             StorageError: the history cannot be opened.
         """
         names, told = sink_names(self._config.sinks), audience(self._config)
@@ -136,7 +136,8 @@ class AlertService:
     ) -> None:
         if self._config.page is None:
             return
-        from alerts.api import create_app  # noqa: PLC0415 - a service without a page loads no web framework
+        from alerts.accounts import Access  # noqa: PLC0415 - a service without a page loads no web framework
+        from alerts.api import create_app  # noqa: PLC0415
         from alerts.metrics.serving import add_metrics  # noqa: PLC0415
         from alerts.pages.overview import mount  # noqa: PLC0415
         from alerts.pageserver import PageServer  # noqa: PLC0415
@@ -157,12 +158,19 @@ class AlertService:
             return alert
 
         evidence = self._storage.evidence
-        app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label)
+        access = Access(history.database, self._config.page)
+        access.check()
+        app = create_app(board, history, evidence=evidence, acknowledge=acknowledge, label=label, access=access)
         lines = list(self._rules)
         add_report(app, history, site=self._site, lines=lines, shifts=self._shifts, evidence=evidence)
         add_metrics(app, metrics)
-        mount(app, board, evidence=evidence, acknowledge=acknowledge, label=label)
-        server = PageServer(app, bind=self._config.page.bind, url_file=self._storage.data / "page.url")
+        mount(app, board, evidence=evidence, acknowledge=acknowledge, label=label, access=access)
+        server = PageServer(
+            app,
+            bind=self._config.page.bind,
+            url_file=self._storage.data / "page.url",
+            proxies=self._config.page.proxies,
+        )
         closing.callback(server.stop)
         server.start()
 

@@ -25,7 +25,9 @@ from storage.errors import BundleError, StorageError
 _MODULES = (
     "running",
     "status",
+    "backup",
     "watching",
+    "accounts",
     "feedback",
     "reporting",
     "replaying",

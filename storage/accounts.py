@@ -6,7 +6,6 @@ Of a password only its scrypt hash is kept, of a token only its SHA-256 (it is r
 import hashlib
 import re
 import secrets
-from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -16,19 +15,11 @@ from storage import tables
 from storage.database import Database
 from storage.errors import StorageError
 from storage.passwords import hash_password
+from storage.roles import Role
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.@-]{0,63}")
 """How an account is called; capitals are the same as small letters."""
 _TOKEN = "lw_"  # noqa: S105 - not one but how all begin, so that a search for leaked secrets finds them
-
-
-class Role(StrEnum):
-    """What an account may do."""
-
-    VIEWER = "viewer"
-    """Look."""
-    OPERATOR = "operator"
-    """Look, acknowledge, label, note what was missed."""
 
 
 class Account(BaseModel):

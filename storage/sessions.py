@@ -84,6 +84,4 @@ class Sessions:
         """Remove those that have expired."""
         s = tables.sessions.c
         with self._database.writing() as db:
-            db.execute(
-                delete(tables.sessions).where(or_(s.opened_ns < opened_before_ns, s.used_ns < used_before_ns))
-            )
+            db.execute(delete(tables.sessions).where(or_(s.opened_ns < opened_before_ns, s.used_ns < used_before_ns)))

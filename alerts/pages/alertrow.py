@@ -18,11 +18,20 @@ class AlertRow:
         alert: what it shows.
         acknowledge: called when somebody has seen it.
         label: called with what somebody says it was; only defects are asked about.
+        acts: whether who looks may do either.
     """
 
-    def __init__(self, alert: Alert, acknowledge: Callable[[], object], label: Callable[[Label], object]) -> None:
+    def __init__(
+        self,
+        alert: Alert,
+        acknowledge: Callable[[], object],
+        label: Callable[[Label], object],
+        *,
+        acts: bool = True,
+    ) -> None:
         kind = KINDS[alert.kind]
         self._shown: object = None
+        self._acts = acts
         with (
             ui.element("li").classes("lw-alert").props(f'data-alert="{alert.id}" data-tone="{kind.tone}"') as self._row
         ):
@@ -42,7 +51,7 @@ class AlertRow:
                 self._when = ui.label("").classes("lw-when")
                 self._seen = ui.label("").classes("lw-when")
                 self._button = ui.button("Acknowledge", on_click=acknowledge).props("unelevated no-caps dense")
-            self._labels = LabelBar(label) if alert.kind is AlertKind.DEFECT else None
+            self._labels = LabelBar(label) if acts and alert.kind is AlertKind.DEFECT else None
 
     def update(self, alert: Alert, picture: Picture | None) -> None:
         """Show what became of it."""
@@ -60,7 +69,7 @@ class AlertRow:
         self._count.set_visibility(alert.count > 1)
         self._text.set_text(said(alert))
         self._when.set_text(when(alert))
-        self._button.set_visibility(alert.acknowledged_ns is None)
+        self._button.set_visibility(self._acts and alert.acknowledged_ns is None)
         self._seen.set_text(_seen(alert))
         self._seen.set_visibility(alert.acknowledged_ns is not None)
         if self._labels is not None:

@@ -8,21 +8,29 @@ from pathlib import Path
 from fastapi import FastAPI
 from nicegui import run, ui
 
+from alerts.accounts import Access, Visitor
 from alerts.api import Acknowledge, GiveLabel
 from alerts.board import Board, View
 from alerts.pages.alertrow import AlertRow
+from alerts.pages.icon import ICON
 from alerts.pages.linecard import LineCard, Picture
+from storage.accounts import Account
 from storage.errors import StorageError
 from storage.records import Alert, Label
+from storage.roles import Role
 
 _EVERY_S = 1.0
 _ANSWER_S = 5.0
 _PRESS = "#1f5a99"  # of buttons; white text on it is readable (contrast 7:1)
-_STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#14532d"/>'
-    '<path d="M6 17h5l3-8 4 14 3-6h5" fill="none" stroke="#fff" stroke-width="2.6" stroke-linejoin="round"/></svg>'
-)
+_HERE = Path(__file__).parent
+_STYLE = "".join(_HERE.joinpath(name).read_text(encoding="utf-8") for name in ("colours.css", "style.css"))
+# When the connection breaks because the login has ended, the page must not go on showing what was: log in again.
+_WATCH = """
+setInterval(() => {
+  if (!window.socket || window.socket.connected) return;
+  fetch("/session").then(answer => { if (answer.status === 401) location.assign("/login?ended"); }, () => {});
+}, 1000);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,9 @@ class Scene:
     alerts: dict[str, Picture]
 
 
-def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledge, label: GiveLabel) -> None:
+def mount(
+    app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledge, label: GiveLabel, access: Access
+) -> None:
     """Serve the page at `/` of an app. Once per process: NiceGUI keeps one page tree.
 
     Args:
@@ -43,10 +53,13 @@ def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledg
         evidence: folder of the pictures.
         acknowledge: notes that somebody has seen an alert.
         label: notes what somebody says of an alert.
+        access: who may look and act.
     """
 
     async def root() -> None:
-        page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge, label)
+        visitor: Visitor = ui.context.client.request.state.visitor
+        sitter = _Sitter(access, visitor)
+        page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge, label, sitter)
         await page.refresh()
         ui.timer(_EVERY_S, page.refresh)
         await page.recall_name()
@@ -55,7 +68,7 @@ def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledg
         app,
         root=root,
         title="linewatch",
-        favicon=_ICON,
+        favicon=ICON,
         dark=None,
         tailwind=False,
         show_welcome_message=False,
@@ -63,29 +76,66 @@ def mount(app: FastAPI, board: Board, *, evidence: Path, acknowledge: Acknowledg
     )
 
 
+class _Sitter:
+    """Who sits before a page. A page may outlive its login, so it is asked again whenever something is pressed."""
+
+    def __init__(self, access: Access, visitor: Visitor) -> None:
+        self._access = access
+        self.visitor = visitor
+
+    def sign(self, by: str) -> str:
+        """In whose name something is done now.
+
+        Raises:
+            NotAllowed: it may not be done, or not any more.
+        """
+        now = self._access.still(self.visitor)
+        if now is None:
+            raise NotAllowed("Your login has ended: log in again.")
+        if not now.may_act:
+            raise NotAllowed("Your account may look, not act.")
+        return now.signs(by)
+
+
+class NotAllowed(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """What was pressed is not for who pressed it; one sentence for them."""
+
+
 class _Page:
     """One browser's page."""
 
-    def __init__(self, look: Callable[[], Awaitable[Scene | None]], acknowledge: Acknowledge, label: GiveLabel) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[Scene | None]],
+        acknowledge: Acknowledge,
+        label: GiveLabel,
+        sitter: _Sitter,
+    ) -> None:
         self._look = look
         self._acknowledge = acknowledge
         self._label = label
+        self._sitter = sitter
         self._cards: dict[str, LineCard] = {}
         self._rows: dict[str, AlertRow] = {}
         ui.colors(primary=_PRESS)
         ui.add_css(_STYLE)
+        ui.add_body_html(f"<script>{_WATCH}</script>")
         ui.query(".nicegui-content").classes("lw-page")
         with ui.element("header").classes("lw-top"):
             with ui.element("div").classes("lw-brand"):
-                ui.html(_ICON, sanitize=False).classes("lw-logo")
+                ui.html(ICON, sanitize=False).classes("lw-logo")
                 ui.label("linewatch")
             with ui.element("a").classes("lw-sum").props('href="#alerts"') as self._sum:
                 self._sum_text = ui.label("")
             with ui.element("a").classes("lw-report").props('href="/report?shift=current" target="_blank"'):
                 ui.icon("summarize")
                 ui.label("Shift report")
-            self._name = ui.input("Your name", on_change=self._keep_name).props("dense outlined maxlength=100")
-            self._name.classes("lw-name")
+            self._name: ui.input | None = None
+            if sitter.visitor.account is not None:
+                _show_account(sitter.visitor.account)
+            else:
+                self._name = ui.input("Your name", on_change=self._keep_name).props("dense outlined maxlength=100")
+                self._name.classes("lw-name")
         with ui.element("div").classes("lw-trouble").props('role="alert"') as self._trouble:
             ui.icon("warning")
             self._trouble_text = ui.label("")
@@ -124,6 +174,8 @@ class _Page:
 
     async def recall_name(self) -> None:
         """Ask the browser who sat here last."""
+        if self._name is None:
+            return
         await ui.context.client.connected()
         try:
             name = await ui.run_javascript('localStorage.getItem("linewatch.name")', timeout=_ANSWER_S)
@@ -133,8 +185,12 @@ class _Page:
             self._name.set_value(str(name)[:100])
 
     def _keep_name(self) -> None:
-        name = json.dumps(str(self._name.value or ""))  # a JSON string is a JavaScript string, whatever it holds
+        name = json.dumps(self._typed)  # a JSON string is a JavaScript string, whatever it holds
         ui.run_javascript(f'localStorage.setItem("linewatch.name", {name})')
+
+    @property
+    def _typed(self) -> str:
+        return "" if self._name is None else str(self._name.value or "").strip()
 
     def _show_sum(self, view: View) -> None:
         count = sum(alert.cleared_ns is None for alert in view.alerts)
@@ -150,16 +206,30 @@ class _Page:
         async def labelled(label: Label) -> None:
             await self._change(lambda by: self._label(alert.id, label, by, ""))
 
-        return AlertRow(alert, seen, labelled)
+        return AlertRow(alert, seen, labelled, acts=self._sitter.visitor.may_act)
 
     async def _change(self, change: Callable[[str], Alert]) -> None:
         """Change an alert in the name of who sits here, and show it."""
         try:
-            await run.io_bound(change, (self._name.value or "").strip() or "operator")
-        except StorageError as error:
+            await run.io_bound(self._signed, change, self._typed or "operator")
+        except (StorageError, NotAllowed) as error:
             ui.notify(str(error), type="negative")
             return
         await self.refresh()
+
+    def _signed(self, change: Callable[[str], Alert], by: str) -> Alert:
+        return change(self._sitter.sign(by))
+
+
+def _show_account(account: Account) -> None:
+    """Say who is logged in, and let them out."""
+    with ui.element("form").classes("lw-who").props('method="post" action="/logout"'):
+        ui.icon("person")
+        with ui.element("div"):
+            ui.label(account.name).classes("lw-who-name")
+            ui.label("may look" if account.role is Role.VIEWER else account.role.value).classes("lw-who-role")
+        with ui.element("button").classes("lw-out").props('type="submit"'):
+            ui.label("Log out")
 
 
 def _look(board: Board, evidence: Path) -> Scene:
