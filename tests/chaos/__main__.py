@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch when it is loaded: the plant needs the cores
 
 from tests.chaos.campaign import campaign
 from tests.chaos.report import print_table

@@ -24,7 +24,7 @@ from tests.chaos.schedule import schedule
 START_S = 180.0
 PATIENCE_S = 60.0
 """A plant that is not well this long after a fault has not recovered."""
-_RESCORED = 2000
+_RESCORED = 1000
 _SHOWN = 20
 
 
@@ -67,7 +67,7 @@ def _strike(plant: Plant, fault: Any, draw: random.Random, number: int) -> tuple
 
 def _rescore(plant: Plant, books: Books, seed: int) -> dict[str, float]:
     """Scores of a sample of judged pictures, painted again and judged by the bundle alone."""
-    engine = Engine(Registry(plant.config.storage.models).resolve("plate"), device="cpu")
+    engine = Engine(Registry(plant.config.storage.models).resolve("plate"), device="cpu", threads=1)
     sent = {picture.part: picture for line in books.sent.values() for picture in line}
     judged = [v for v in books.verdicts if v.status is not Status.UNKNOWN and v.part in sent]
     sample = random.Random(seed).sample(judged, min(_RESCORED, len(judged)))
