@@ -1,4 +1,4 @@
-"""Findings as a person reads many of them: in columns, what to do below, a count at the end; or as JSON for a program."""
+"""Findings as a person reads many of them, in columns with what to do below; or as JSON for a program."""
 
 import json
 from collections import Counter

@@ -104,8 +104,13 @@ def launch(path: Path, config: Config, *, until_done: bool = False, on_tick: Cal
             until=_Settled(config) if until_done else None,
             on_tick=tick,
         )
+
+        def end(*_: object) -> None:
+            notifier.stopping()
+            supervisor.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: (notifier.stopping(), supervisor.stop()))
+            signal.signal(number, end)
         _print_lines(config)
         supervisor.run()
     return 0
