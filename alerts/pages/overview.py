@@ -60,6 +60,12 @@ def mount(
         visitor: Visitor = ui.context.client.request.state.visitor
         sitter = _Sitter(access, visitor)
         page = _Page(lambda: run.io_bound(_look, board, evidence), acknowledge, label, sitter)
+        # Filled once the browser is there: who only asks and leaves costs little, and under load no page comes too late
+        # for NiceGUI, which answers 500 after three seconds.
+        client = ui.context.client
+        await client.connected()
+        if client.is_deleted:
+            return
         await page.refresh()
         ui.timer(_EVERY_S, page.refresh)
         await page.recall_name()
@@ -149,6 +155,8 @@ class _Page:
                 with ui.element("div").classes("lw-calm") as self._calm:
                     ui.icon("check_circle")
                     ui.label("No alerts so far.")
+        for hidden in (self._trouble, self._calm):  # until there is something to say
+            hidden.set_visibility(False)
 
     async def refresh(self) -> None:
         scene = await self._look()
