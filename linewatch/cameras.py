@@ -37,7 +37,8 @@ def camera(line: LineConfig) -> Finding:
             return bad(subject, f"{shown}: {lost[0]}", lost[1])
     taken = first_picture(line.source)
     if isinstance(taken, str):
-        return bad(subject, f"{shown}: {taken}", "correct `source:`; try the same address in a player such as ffplay")
+        mend = "correct `source:`" + ("; try the same address in a player" if parts.scheme in _PORTS else "")
+        return bad(subject, f"{shown}: {taken.removeprefix(f'{shown}: ')}", mend)
     height, width = taken.shape[:2]
     return good(subject, f"{shown} delivers {width}x{height}, the first picture after {time.monotonic() - began:.1f} s")
 

@@ -7,13 +7,12 @@ from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from linewatch.findings import Finding, Grade
 
-_SUBJECT = 22
+_SUBJECT = 20
+_INDENT = 5 + _SUBJECT + 1
 _STYLES = {Grade.GOOD: "green", Grade.NOTE: "yellow", Grade.BAD: "bold red"}
 _WIDE = 200
 """Columns where the output is a file or a pipe, so that a line stays a line."""
@@ -37,21 +36,26 @@ def _in_columns(findings: Iterable[Finding]) -> int:
     counts: Counter[Grade] = Counter()
     for finding in findings:
         counts[finding.grade] += 1
-        row = Table.grid(padding=(0, 1))
-        row.add_column(width=4)
-        row.add_column(width=_SUBJECT, overflow="fold")
-        row.add_column(overflow="fold", ratio=1)
-        body = Text(finding.text)
-        if finding.mend:
-            body.append(f"\n→ {finding.mend}", style="" if finding.grade is Grade.GOOD else "bold")
-        row.add_row(Text(finding.grade.value, style=_STYLES[finding.grade]), finding.subject, body)
-        console.print(row)
+        _print_row(console, finding)
     total = (
         f"{sum(counts.values())} looked at: {counts[Grade.GOOD]} ok, {counts[Grade.NOTE]} note, {counts[Grade.BAD]} BAD"
     )
     worst = max(counts, key=list(Grade).index, default=Grade.GOOD)
-    console.print(Padding(Text(total, style=_STYLES[worst]), (1, 0, 0, 0)))
+    console.print()
+    console.print(Text(total, style=_STYLES[worst]))
     return _code(counts)
+
+
+def _print_row(console: Console, finding: Finding) -> None:
+    """Mark, subject and text side by side; what follows stands below the text. No line ends in blanks."""
+    body = Text(finding.text)
+    if finding.mend:
+        body.append(f"\n-> {finding.mend}", style="bold")
+    head = Text(f"{finding.grade.value:5}", style=_STYLES[finding.grade])
+    head.append(f"{finding.subject:{_SUBJECT}} ", style="default")
+    for number, line in enumerate(body.wrap(console, max(20, console.width - _INDENT))):
+        line.rstrip()
+        console.print(Text.assemble(head if number == 0 else " " * _INDENT, line), soft_wrap=True)
 
 
 def _code(counts: Counter[Grade]) -> int:

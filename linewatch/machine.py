@@ -69,7 +69,7 @@ def _cores(config: Config | None) -> Finding:
     cores = len(os.sched_getaffinity(0))
     if config is None:
         return good("cores", f"{cores} for this process")
-    text = f"{cores} for {len(config.lines)} cameras and {len(config.workers)} workers"
+    text = f"{cores}; {len(config.lines)} to capture and {len(config.workers)} to judge share them"
     if len(config.lines) / 4 + len(config.workers) > cores:
         return note("cores", text, "move workers or cameras to another host, or lower `fps:`; watch for `late`")
     return good("cores", text)
