@@ -7,14 +7,35 @@ all it costs per frame. The next start finds the file, closes the run's gap as `
 
 import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ingest.frame import new_run
+
 _FORMAT = struct.Struct("<8sQ")  # magic, next sequence number
 _MAGIC = b"lwrun\x00\x00\x01"
+
+
+def next_run(folder: Path, *, line: str, wall_ns: int) -> str:
+    """Name the run of `line` that starts now; it sorts after all earlier ones, also when the clock was set back.
+
+    Storage takes the run that sorts last for the present one: named by a clock that runs behind, a new run would stand
+    in the shadow of the old one, its beats unheard.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = folder / f"{line}.latest"
+    latest = kept.read_text(encoding="ascii", errors="replace") if kept.exists() else ""
+    if re.fullmatch(r"[0-9a-f]{16}", latest):
+        wall_ns = max(wall_ns, int(latest, 16) + 1)
+    run = new_run(wall_ns)
+    new = folder / f".{line}.latest"
+    new.write_text(run, encoding="ascii")
+    new.replace(kept)
+    return run
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import structlog
 from ingest.condition import ConditionWatch
 from ingest.config import CaptureConfig
 from ingest.errors import SourceError
-from ingest.frame import Condition, Frame, new_run
-from ingest.journal import RunJournal
+from ingest.frame import Condition, Frame
+from ingest.journal import RunJournal, next_run
 from ingest.ledger import Ledger
 from ingest.publisher import Publisher
 from ingest.sources import open_source
@@ -58,7 +58,7 @@ def capture(
         SourceError: the source does not exist.
     """
     source = open_source(config.source)
-    run = new_run(time.time_ns())
+    run = next_run(journal, line=config.id, wall_ns=time.time_ns())
     with _closing_on(stop, source), RunJournal(journal, line=config.id, run=run) as counted:
         publisher = _publisher(config, live=source.live, run=run, workers=workers, journal=journal, keys=keys)
         halt = threading.Event()

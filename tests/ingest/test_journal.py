@@ -3,7 +3,9 @@ import signal
 import subprocess
 import sys
 
-from ingest.journal import RunJournal, leftovers
+import pytest
+
+from ingest.journal import RunJournal, leftovers, next_run
 
 
 def test_a_settled_run_leaves_nothing_and_an_unsettled_one_its_count(tmp_path):
@@ -39,3 +41,19 @@ def test_a_file_cut_short_while_being_created_is_no_run(tmp_path):
     (tmp_path / "a@0000000000000000.run").write_bytes(b"lwr")
     assert list(leftovers(tmp_path, line="a")) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step_ns", [1, 0, -3_600_000_000_000])
+def test_runs_sort_by_their_start_whatever_the_clock_does(tmp_path, step_ns):
+    now_ns = 1_800_000_000_000_000_000
+    first = next_run(tmp_path, line="a", wall_ns=now_ns)
+    second = next_run(tmp_path, line="a", wall_ns=now_ns + step_ns)
+    assert first < second
+    assert next_run(tmp_path, line="b", wall_ns=now_ns) == first  # each line has its own order
+    assert list(leftovers(tmp_path, line="a")) == []
+
+
+@pytest.mark.parametrize("torn", [b"", b"\xff" * 16, b"12", b"g" * 16])
+def test_a_torn_note_of_the_last_run_is_passed_over(tmp_path, torn):
+    (tmp_path / "a.latest").write_bytes(torn)
+    assert next_run(tmp_path, line="a", wall_ns=255) == f"{255:016x}"

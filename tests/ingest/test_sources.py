@@ -210,3 +210,18 @@ def test_after_a_long_stall_there_is_no_burst() -> None:
     assert pacer.delay(0.0) == 0
     assert pacer.delay(100.0) == 0
     assert pacer.delay(100.0) == pytest.approx(0.1)
+
+
+def test_an_installed_package_may_bring_its_own_camera(tmp_path, monkeypatch):
+    info = tmp_path / "grabber-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: grabber\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[linewatch.sources]\ngrabber = grabber_driver:Camera\n")
+    (tmp_path / "grabber_driver.py").write_text(
+        "class Camera:\n    def __init__(self, url):\n        self.url, self.live, self.fps = url, True, None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = open_source("grabber:0?gain=3")
+    assert source.url == "grabber:0?gain=3"
+    with pytest.raises(SourceError, match="no such kind"):
+        open_source("grabbed:0")
