@@ -10,6 +10,8 @@ from typing import TextIO
 
 from linewatch.errors import AlreadyRunning, ConfigError
 
+RESTORING = "restoring"
+"""File that is there while a restore moves things about."""
 _LOCK = "up.lock"
 
 
@@ -28,20 +30,44 @@ def make(data: Path) -> None:
 
 
 @contextmanager
-def claim(data: Path) -> Iterator[None]:
+def claim(data: Path, *, restoring: bool = False) -> Iterator[None]:
     """Own the data folder for the length of a `with`; the kernel lets go of it when the process dies.
 
     Raises:
-        ConfigError: the folder cannot be created or written.
+        ConfigError: the folder cannot be created or written, or what a restore began there was not finished.
         AlreadyRunning: another process owns it.
     """
     make(data)
+    if (data / RESTORING).exists() and not restoring:
+        raise ConfigError(f"{data}: a restore was interrupted here: run `linewatch restore` again, with --replace")
     with (data / _LOCK).open("a+", encoding="utf-8") as lock:
         if not _taken(lock):
             lock.seek(0)
             other = lock.read().strip() or "unknown"
             raise AlreadyRunning(
                 f"{data} is in use by another `linewatch up` (process {other}): stop that one, or set another `data:`"
+            )
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextmanager
+def only(data: Path, role: str) -> Iterator[None]:
+    """Be the only process of a role on this folder, for the length of a `with`.
+
+    Raises:
+        ConfigError: the folder cannot be created or written.
+        AlreadyRunning: there is one.
+    """
+    make(data)
+    with (data / f"{role}.lock").open("a+", encoding="utf-8") as lock:
+        if not _taken(lock):
+            lock.seek(0)
+            other = lock.read().strip() or "unknown"
+            raise AlreadyRunning(
+                f"{data}: `linewatch {role}` runs here already (process {other}): stop that one, or set another `data:`"
             )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")

@@ -132,6 +132,17 @@ class Database:
             raise StorageError(f"{self.name}: {_first_line(error)}") from error
 
 
+def history_file(config: StorageConfig) -> tuple[Path | None, str]:
+    """Where the history is: its SQLite file (None: a server keeps it), and its URL without the password, for people.
+
+    Raises:
+        StorageError: a wrong URL.
+    """
+    url = _history_url(config)
+    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return file, url.render_as_string(hide_password=True)
+
+
 def _meaning(name: str, error: DBAPIError) -> StorageError:
     """Say what a driver's error means for an operator."""
     said = f"{type(error.orig).__name__} {error.orig}".lower()

@@ -10,6 +10,7 @@ import typer
 
 from linewatch import lifeline, telemetry
 from linewatch.config import Config, load
+from linewatch.datafolder import only
 from linewatch.progress import Progress
 from linewatch.sockets import make_room
 
@@ -90,7 +91,9 @@ def run_alerts(config: Path) -> None:
     service = AlertService(
         loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
     )
-    raise typer.Exit(service.run(stop, Progress.open().moves))
+    # The history's own guard (`History.commit`) also holds between hosts, but only notices at the next verdict.
+    with only(loaded.data, "alerts"):
+        raise typer.Exit(service.run(stop, Progress.open().moves))
 
 
 def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:

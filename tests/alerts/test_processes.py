@@ -26,7 +26,8 @@ def up(tmp_path):
 def test_what_does_not_stay_up_is_said_in_one_line_each(up):
     assert up(WELL, LOOP, redis=HUNG).ailments() == [
         (
-            "worker w0: ends again and again soon after its start: started again 9 times, the last time with exit code 70; "
+            "worker w0: ends again and again soon after its start: started again 9 times, "
+            "the last time with exit code 70; "
             "its log says why"
         ),
         (
