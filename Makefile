@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint format bench soak clean
+.PHONY: chaos install demo test lint format bench soak clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)  ## a .venv with the project and its developer's tools
@@ -38,6 +38,9 @@ bench: install  ## overhead, accuracy and promises on this machine; see benchmar
 	$(BIN)/python benchmarks/promises.py
 
 MINUTES ?= 60
+chaos: install  ## hurt a running plant FAULTS=500 times by SEED=0, see whether a promise breaks; see docs/reliability.md
+	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),500) --seed $(or $(SEED),0)
+
 soak: install  ## an hour of full load (MINUTES=60), at the end of which nothing may have grown; see docs/reliability.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
