@@ -238,6 +238,17 @@ class Follower:
         )
         self._history.commit(consequences, after=self.position)
         self.position, self._states = position, states
+        for transition in batch.transitions:
+            alert = transition.alert
+            log.info(
+                "alert committed",
+                change=transition.change.value,
+                alert=alert.id,
+                verdict=alert.verdict,
+                line=alert.line,
+                kind=alert.kind.value,
+                entry=position,
+            )
         if batch.challenges:
             self._challenged = list(batch.challenges)[-1]
 

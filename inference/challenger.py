@@ -150,6 +150,7 @@ def _say(line: JudgeConfig, occasion: str, results: Sequence[Challenge]) -> None
             log.error(
                 MISSED,
                 line=line.line,
+                worker=result.worker,
                 sample=result.image,
                 expected=result.expected,
                 got=result.status.value,

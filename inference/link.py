@@ -271,6 +271,7 @@ class Link:
             self._send(identity, again)
             raise WireError(f"line {header.line} sends more frames than it was granted")
         self.received += 1
+        log.debug("received", verdict=header.id, worker=self._worker)
         wanted = self._wanted(header.line)
         if payload is not None and (wanted is None or header.shape[1::-1] != wanted.size):
             self._grant(identity, self._peers[identity])  # prepared for the model before this one

@@ -34,6 +34,8 @@ UNKNOWN_EVIDENCE_S = 1.0
 """At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""
 WEAK_EVIDENCE_S = 1.0
 """And for frames that passed, but speak against the scene: evidence that adds up to an alert has a picture to show."""
+UNKNOWN_SAID_S = 1.0
+"""And at most one log line for them: the others are logged for whoever debugs."""
 PRUNE_S = 60.0
 """How often the evidence store is brought back within its bounds."""
 LATEST_S = 1.0
@@ -205,7 +207,9 @@ class Recorder:
                     self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges, gap=True))
             case (Portrait() as portrait, bytes() as jpeg):
                 self._count_portrait(-len(jpeg))
-                self._keep(lambda: self._hang(portrait, jpeg))
+                self._keep(
+                    lambda: self._hang(portrait, jpeg), of=f"{portrait.line}/{portrait.run}/{portrait.seq}"
+                )
             case _:
                 self._record(item())
 
@@ -217,10 +221,20 @@ class Recorder:
             now_ns = time.time_ns()
             for judged in batch:
                 self.tally.stored(judged.verdict.line, (now_ns - judged.verdict.captured_ns) / 1e9)
+                self._say(judged.verdict)
                 header = judged.job.header
                 wanted = judged.verdict.evidence is not None or self._due(header.line, "latest", LATEST_S)
                 span = [(header.seq, header.seq)]
                 self._acknowledge(Recorded(judged.job.peer, header.line, header.run, span, portrait=wanted))
+
+    def _say(self, verdict: Verdict) -> None:
+        """Log a stored verdict: a reject always, an unknown now and then, a pass only for whoever debugs."""
+        unknown = verdict.status is Status.UNKNOWN and self._due(verdict.line, "unknown said", UNKNOWN_SAID_S)
+        said = log.info if unknown or verdict.status is Status.REJECT else log.debug
+        shown = verdict.model_dump(
+            include={"part", "score", "threshold", "model", "reason", "evidence"}, exclude_none=True
+        )
+        said("stored", verdict=verdict.id, status=verdict.status.value, worker=self._name, **shown)
 
     def _store(self, batch: Sequence[Judged]) -> None:
         now = time.monotonic()
@@ -231,7 +245,7 @@ class Recorder:
         pixels = judged.job.pixels
         if pixels is None or not self._telling(judged):
             return judged
-        folder = self._keep(lambda: self._put_evidence(judged, pixels))
+        folder = self._keep(lambda: self._put_evidence(judged, pixels), of=judged.verdict.id)
         return replace(judged, verdict=judged.verdict.model_copy(update={"evidence": folder}))
 
     def _telling(self, judged: Judged) -> bool:
@@ -276,13 +290,13 @@ class Recorder:
         self._pictured[line, what] = now
         return True
 
-    def _keep(self, write: Callable[[], T]) -> T | None:
+    def _keep(self, write: Callable[[], T], *, of: str | None = None) -> T | None:
         """Write evidence; a verdict goes on without its picture rather than not at all."""
         try:
             return write()
         except StorageError as error:
             self.tally.evidence_failed()
-            log.error("evidence not kept", worker=self._name, error=str(error))  # noqa: TRY400 - one line
+            log.error("evidence not kept", verdict=of, worker=self._name, error=str(error))  # noqa: TRY400 - one line
             return None
 
     def _insist(self, what: str, step: Callable[[], object], *, tries: int | None = None) -> bool:

@@ -278,7 +278,10 @@ class Worker:
                 with self._lanes.enter(lane) as threads:
                     judgement = prepared.engine.judge(prepared.pixels, threads=threads)
             except Exception:  # whatever a detector throws, its frames are unknown and the line goes on
-                log.exception("detector failed", model=prepared.engine.ref, frames=len(prepared.pixels))
+                verdicts = [frame.job.header.id for frame in prepared.frames]
+                log.exception(
+                    "detector failed", worker=self._name, model=prepared.engine.ref, frames=len(verdicts), verdicts=verdicts
+                )
                 self._conclude(prepared.model, prepared.ticket, prepared.frames, None)
                 continue
             took_s = time.monotonic() - started

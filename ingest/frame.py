@@ -54,6 +54,11 @@ class Frame:
     condition: Condition = Condition.OK
     part: str | None = None
 
+    @property
+    def id(self) -> str:
+        """`line/run/seq`: names the frame, and its verdict, once and for all; in logs `verdict`."""
+        return f"{self.line}/{self.run}/{self.seq}"
+
 
 def new_run(wall_ns: int) -> str:
     """Name a run by its start: 16 hexadecimal digits of `wall_ns`, so that names sort by time."""

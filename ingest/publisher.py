@@ -31,6 +31,9 @@ SILENT_S = 3.0
 LEFTOVER_GRACE_S = 3.0
 """Frames of a killed capture may still be under way in a worker: its verdicts come first, then the gap is closed."""
 
+_NAMED = 16
+"""Most frames of a gap whose ids are logged."""
+
 log = structlog.get_logger()
 
 
@@ -48,6 +51,7 @@ class Publisher:
         journal: Path,
         keys: Path | None,
     ) -> None:
+        self.line, self.run_id = line, run
         self._line, self._run, self._ledger = line, run, ledger
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links = [
@@ -145,7 +149,7 @@ class Publisher:
         if link.worker != grant.worker:
             if link.worker is not None:
                 self._take_back(link)
-            log.info("worker ready", line=self._line, worker=grant.worker)
+            log.info("worker ready", line=self._line, run=self._run, worker=grant.worker)
             self.ready.set()
         link.accept(grant)
 
@@ -161,6 +165,8 @@ class Publisher:
                 return
             frames = self._ledger.settle(ack.ranges)
             self._lock.notify_all()
+        for frame in frames:
+            log.debug("settled", verdict=frame.id, worker=link.worker)
         if not ack.portrait:
             return
         for frame in frames:
@@ -180,7 +186,7 @@ class Publisher:
     def _take_back(self, link: WorkerLink) -> None:
         with self._lock:
             taken = self._ledger.worker_lost(link.worker or "")
-        log.warning("worker lost", line=self._line, worker=link.worker, frames_taken_back=taken)
+        log.warning("worker lost", line=self._line, run=self._run, worker=link.worker, frames_taken_back=taken)
 
     def _send_frames(self) -> None:
         while True:
@@ -218,7 +224,7 @@ class Publisher:
             try:
                 pixels = prepare(frame.picture, link.preprocessing)
             except ImageError as error:
-                log.error("frame cannot be judged", line=self._line, seq=frame.seq, error=str(error))  # noqa: TRY400 - one line
+                log.error("frame cannot be judged", verdict=frame.id, error=str(error))  # noqa: TRY400 - one line
                 with self._lock:
                     self._ledger.abandon(frame.seq, "region outside picture")
                 return
@@ -236,6 +242,7 @@ class Publisher:
             deadline_ms=self._ledger.time_left_ms(frame, time.monotonic()),
         )
         if link.send(wire.pack(header, pixels)):
+            log.debug("sent", verdict=frame.id, worker=link.worker)
             return
         # Nobody is at the other end. What it held goes to another worker now, not when its silence has lasted.
         self._lose(link)
@@ -258,6 +265,18 @@ class Publisher:
                     self._tell(link, old.run, GivenUp("unknown", "capture lost", [(0, old.next_seq - 1)]))
 
     def _tell(self, link: WorkerLink, run: str, gap: GivenUp) -> None:
+        # A skip is the policy's choice; what is given up otherwise was not inspected.
+        said = log.debug if gap.outcome == "skipped" else log.info
+        numbers = [seq for first, last in gap.ranges for seq in range(first, min(last + 1, first + _NAMED))]
+        said(
+            "given up",
+            line=self._line,
+            run=run,
+            outcome=gap.outcome,
+            reason=gap.reason,
+            frames=sum(last - first + 1 for first, last in gap.ranges),
+            verdicts=[f"{self._line}/{run}/{seq}" for seq in numbers[:_NAMED]],
+        )
         message = wire.Gap(
             line=self._line,
             run=run,

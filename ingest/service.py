@@ -120,7 +120,9 @@ def _await_worker(publisher: Publisher, stop: threading.Event, moves: Callable[[
         if publisher.ready.wait(0.2):
             return
     if not stop.is_set():
-        log.warning("no worker answers: frames will be unknown until one does", waited_s=START_PATIENCE_S)
+        log.warning(
+            "no worker answers: frames will be unknown until one does", line=publisher.line, waited_s=START_PATIENCE_S
+        )
 
 
 def _publisher(
@@ -173,6 +175,7 @@ def _grab_all(
             condition=condition,
             part=grab.part,
         )
+        log.debug("captured", verdict=frame.id, part=frame.part, condition=condition.value)
         publisher.offer(frame, wait=wait, stop=stop)
         seq += 1
     return seq
@@ -189,14 +192,14 @@ def _grabs(source: Source, config: CaptureConfig, publisher: Publisher, stop: th
                 return
             publisher.report(Condition.LOST)
             pause = _BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]
-            log.warning("source lost", line=config.id, error=str(error), retry_in_s=pause)
+            log.warning("source lost", line=config.id, run=publisher.run_id, error=str(error), retry_in_s=pause)
             failures += 1
             stop.wait(pause)
             continue
         if grab is None or stop.is_set():
             return
         if failures:
-            log.info("source is back", line=config.id, attempts=failures)
+            log.info("source is back", line=config.id, run=publisher.run_id, attempts=failures)
             failures = 0
         yield grab
 

@@ -83,6 +83,11 @@ class FrameHeader(_Header):
     deadline_ms: Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)] | None = None
     """Time left when the frame was sent, so that no two hosts' clocks are compared."""
 
+    @property
+    def id(self) -> str:
+        """`line/run/seq`, as of the frame and its verdict."""
+        return f"{self.line}/{self.run}/{self.seq}"
+
 
 class Beat(_Header):
     """The line is alive."""
