@@ -207,9 +207,7 @@ class Recorder:
                     self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges, gap=True))
             case (Portrait() as portrait, bytes() as jpeg):
                 self._count_portrait(-len(jpeg))
-                self._keep(
-                    lambda: self._hang(portrait, jpeg), of=f"{portrait.line}/{portrait.run}/{portrait.seq}"
-                )
+                self._keep(lambda: self._hang(portrait, jpeg), of=f"{portrait.line}/{portrait.run}/{portrait.seq}")
             case _:
                 self._record(item())
 

@@ -280,7 +280,11 @@ class Worker:
             except Exception:  # whatever a detector throws, its frames are unknown and the line goes on
                 verdicts = [frame.job.header.id for frame in prepared.frames]
                 log.exception(
-                    "detector failed", worker=self._name, model=prepared.engine.ref, frames=len(verdicts), verdicts=verdicts
+                    "detector failed",
+                    worker=self._name,
+                    model=prepared.engine.ref,
+                    frames=len(verdicts),
+                    verdicts=verdicts,
                 )
                 self._conclude(prepared.model, prepared.ticket, prepared.frames, None)
                 continue

@@ -1,12 +1,14 @@
 """Logs: one set-up for every process, to stderr, as JSON lines for machines or colours for a person.
 
 `LINEWATCH_LOG=json|console` chooses (otherwise: console on a terminal), `LINEWATCH_LOG_LEVEL=debug|info|warning|error`
-sets how much. Each line carries the role and name of its process, so that the logs of many can be read as one.
+sets how much. Each line carries the time (UTC, milliseconds) and the role and name of its process, so that the logs of
+many can be read as one; a line about a frame carries `verdict` (`line/run/seq`), one about an alert `alert`.
 """
 
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 
 import structlog
 
@@ -39,7 +41,7 @@ def configure(role: str, name: str | None = None) -> None:
         structlog.contextvars.merge_contextvars,
         _identify(role, name),
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
+        _time,
     ]
     written: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
@@ -63,6 +65,13 @@ def configure(role: str, name: str | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
         )
     )
+
+
+def _time(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Milliseconds of UTC: lines of several hosts can be sorted, and compared with the page's times."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    event.setdefault("timestamp", f"{now.removesuffix('+00:00')}Z")
+    return event
 
 
 def _identify(role: str, name: str | None) -> structlog.typing.Processor:

@@ -70,6 +70,7 @@ def workers(sheet: Sheet, told: Mapping[str, Mapping[str, Any]], *, known_lines:
         "judged": "linewatch_worker_judged_total",
         "dropped_messages": "linewatch_worker_dropped_messages_total",
         "refused": "linewatch_worker_refused_messages_total",
+        "strangers": "linewatch_worker_strangers_total",
         "waiting": "linewatch_worker_waiting_frames",
         "recorder_queue": "linewatch_worker_recorder_queue",
         "recorder_queue_limit": "linewatch_worker_recorder_queue_limit",

@@ -99,6 +99,7 @@ METRICS = (
     _counter("worker_judged", "worker", "Frames judged by a detector."),
     _counter("worker_dropped_messages", "worker", "Messages dropped: malformed, or of a line not served."),
     _counter("worker_refused_messages", "worker", "Beats, gaps and portraits without room; they are told again."),
+    _counter("worker_strangers", "worker", "Connections turned away: a key that is not let in."),
     _gauge("worker_waiting_frames", "worker", "Frames that wait for the detector."),
     _gauge("worker_recorder_queue", "worker", "Batches and messages that wait to be stored."),
     _gauge("worker_recorder_queue_limit", "worker", "Most that wait to be stored."),

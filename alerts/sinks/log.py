@@ -22,7 +22,11 @@ class LogSink:
         """Write the line; a raise is a warning."""
         alert = json.loads(delivery.payload)["alert"]
         write = log.warning if delivery.change is Change.RAISED else log.info
-        shown = {name: alert[name] for name in ("verdict", "line", "kind", "text", "count", "evidence") if alert[name] is not None}
+        shown = {
+            name: alert[name]
+            for name in ("verdict", "line", "kind", "text", "count", "evidence")
+            if alert[name] is not None
+        }
         write(f"alert {delivery.change}", alert=delivery.alert, **shown)
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ def heartbeat() -> dict[str, Any]:
     tally.store_retried()
     tally.evidence_failed()
     tally.refused()
-    told = {"received": 7, "judged": 4, "dropped_messages": 2, "waiting": 1, "evidence_bytes": 1234}
+    told = {"received": 7, "judged": 4, "dropped_messages": 2, "waiting": 1, "evidence_bytes": 1234, "strangers": 0}
     return {"wall_ns": time.time_ns(), **told, "recorder_queue": 3, "recorder_queue_limit": 64, **tally.told()}
 
 
