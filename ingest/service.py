@@ -59,7 +59,9 @@ def capture(
     """
     source = open_source(config.source)
     run = next_run(journal, line=config.id, wall_ns=time.time_ns())
-    with _closing_on(stop, source), RunJournal(journal, line=config.id, run=run) as counted:
+    # Whatever this thread logs, its source's lines too, names line and run.
+    told = structlog.contextvars.bound_contextvars(line=config.id, run=run)
+    with told, _closing_on(stop, source), RunJournal(journal, line=config.id, run=run) as counted:
         publisher = _publisher(config, live=source.live, run=run, workers=workers, journal=journal, keys=keys)
         halt = threading.Event()
         server = threading.Thread(
