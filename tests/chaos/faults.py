@@ -182,12 +182,12 @@ def _sink(mood: str) -> Callable[[Plant, random.Random], Heal]:
 
 
 def _babble(plant: Plant, draw: random.Random) -> Heal:
-    babble(plant.config.endpoints()[0], lines=plant.lines, draw=draw, count=200)
+    babble(draw.choice(plant.config.endpoints()), plant.config.data / "keys", lines=plant.lines, draw=draw, count=200)
     return _nothing
 
 
 def _knock(plant: Plant, draw: random.Random) -> Heal:
-    knock(plant.config.endpoints()[1], lines=plant.lines, draw=draw, count=50)
+    knock(draw.choice(plant.config.endpoints()), plant.config.data / "keys", lines=plant.lines, draw=draw, count=50)
     return _nothing
 
 

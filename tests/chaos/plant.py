@@ -42,14 +42,14 @@ site: chaos
 data: {data}
 retention: {{max_gb: 0.15, min_free_gb: 0.005}}
 workers:
-  - {{name: w0, device: cpu, threads: 1, max_batch: 8}}
-  - {{name: w1, device: cpu, threads: 1, max_batch: 8{bind}}}
+{workers}
 lines:
 {lines}
 alerts:
   page: null
   sinks: [{{url: "{sink}", timeout: 1s}}]
 """
+_WORKER = "  - {{name: {name}, device: cpu, threads: 1, max_batch: 8{bind}}}"
 _LINE = """
   - id: {line}
     source: "chaos:{ledgers}?line={line}"
@@ -123,23 +123,24 @@ class Plant:
     def _configure(self) -> None:
         names = [(LOCAL, "every"), (LATEST, "latest")] + ([(REMOTE, "every")] if self.other else [])
         self.lines = [name for name, _ in names]
-        bind = f', bind: "tcp://{self.other.address}:{_PORT}"' if self.other else ""
+        workers = "\n".join(
+            _WORKER.format(name=name, bind=f', bind: "tcp://{self.other.address}:{port}"' if self.other else "")
+            for port, name in enumerate(WORKERS, _PORT)
+        )
         blocks = [
             _LINE.format(line=name, policy=policy, ledgers=self.ledgers) + ("    remote: true\n" * (name == REMOTE))
             for name, policy in names
         ]
         self.path = self.folder / "linewatch.yaml"
-        sink = self.webhook.url
-        self.path.write_text(_CONFIG.format(data="data", bind=bind, lines="".join(blocks), sink=sink))
+        told = {"data": "data", "workers": workers}
+        self.path.write_text(_CONFIG.format(**told, lines="".join(blocks), sink=self.webhook.url))
         self.config: Config = load(self.path)
         if self.other:
             edge = self.folder / "edge"
             (edge / "data").mkdir(mode=0o700, parents=True)
             (self.config.data / "keys").mkdir(mode=0o700)
             (edge / "data" / "keys").symlink_to(self.config.data / "keys")
-            text = _CONFIG.format(data="data", bind=bind, lines=blocks[-1], sink="log:")
-            worker0 = next(text_line for text_line in text.splitlines() if "name: w0" in text_line)
-            (edge / "linewatch.yaml").write_text(text.replace(worker0 + "\n", ""))
+            (edge / "linewatch.yaml").write_text(_CONFIG.format(**told, lines=blocks[-1], sink="log:"))
 
     def _learn(self, out: Path) -> str:
         """Fit and calibrate on the cameras' own good pictures; the name of the model in verdicts."""

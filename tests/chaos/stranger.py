@@ -3,10 +3,11 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import zmq
 
-from ingest import wire
+from ingest import curve, wire
 from ingest.errors import WireError
 from ingest.frame import Condition
 
@@ -39,11 +40,13 @@ def nonsense(lines: Sequence[str], draw: random.Random) -> Iterator[list[bytes]]
             yield message
 
 
-def babble(endpoint: str, *, lines: Sequence[str], draw: random.Random, count: int) -> None:
-    """Send nonsense to a worker."""
+def babble(endpoint: str, keys: Path, *, lines: Sequence[str], draw: random.Random, count: int) -> None:
+    """Send nonsense to a worker, over tcp with a camera's own key: one that was taken over."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.SNDTIMEO, 2000)
         socket.setsockopt(zmq.LINGER, 500)
+        if curve.needs_curve(endpoint):
+            curve.secure_client(socket, keys, line=draw.choice(lines))
         socket.connect(endpoint)
         messages = nonsense(lines, draw)
         for _ in range(count):
@@ -53,19 +56,18 @@ def babble(endpoint: str, *, lines: Sequence[str], draw: random.Random, count: i
                 return  # nobody is there right now
 
 
-def knock(endpoint: str, *, lines: Sequence[str], draw: random.Random, count: int) -> None:
-    """Speak to the tcp port with a key that nobody let in, and with none."""
+def knock(endpoint: str, keys: Path, *, lines: Sequence[str], draw: random.Random, count: int) -> None:
+    """Speak to a tcp port with a key that nobody let in, and with none."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as plain, context.socket(zmq.DEALER) as keyed:
         keyed.curve_publickey, keyed.curve_secretkey = zmq.curve_keypair()
-        keyed.curve_serverkey, _ = zmq.curve_keypair()
+        keyed.curve_serverkey = curve.worker_pair(keys).public
+        messages = nonsense(lines, draw)
         for socket in (plain, keyed):
             socket.setsockopt(zmq.LINGER, 0)
             socket.connect(endpoint)
-        messages = nonsense(lines, draw)
-        for _ in range(count):
-            for socket in (plain, keyed):
+            for _ in range(count):
                 try:
                     socket.send_multipart(next(messages), zmq.NOBLOCK)
                 except zmq.Again:
-                    return
-        time.sleep(0.3)
+                    break
+        time.sleep(0.3)  # for the handshakes
