@@ -6,6 +6,10 @@ capture(upto)
 -- Beats are ordered by their run and number, not by the wall clock: it may be set back.
 local latest = redis.call('HGET', LINE, 'run')
 local told = tonumber(redis.call('HGET', RUN, 'told') or 0)
+-- The last beat of a run stands: one that a paused worker held back must not bring the line to life again.
+if over and ARGV[7] ~= '1' then
+  return settle()
+end
 if not latest or latest < run_name or (latest == run_name and upto >= told) then
   redis.call('HSET', LINE, 'camera', ARGV[5], 'beat_ns', ARGV[6])
 end

@@ -1,11 +1,13 @@
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from linewatch.cli import main
-from linewatch.datafolder import claim, owner
+from linewatch.datafolder import claim, only, owner
 
 CONFIG = """
 data: d
@@ -69,3 +71,12 @@ def test_asking_who_owns_a_folder_takes_nothing(tmp_path):
     assert owner(tmp_path / "d") is None
     with claim(tmp_path / "d"):
         pass
+
+
+def test_a_second_alert_service_on_the_same_data_is_one_clear_line(config):
+    command = [sys.executable, "-m", "linewatch", "alerts", str(config)]
+    with only(config.parent / "d", "alerts"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    [said] = done.stderr.strip().splitlines()
+    assert f"`linewatch alerts` runs here already (process {os.getpid()}): stop that one" in said
