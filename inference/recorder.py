@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from inference.bereaved import Bereaved
 from inference.job import Job
 from inference.judge import Standard
 from inference.tally import Tally
@@ -95,6 +96,7 @@ class Recorder:
         acknowledge: called in the recorder's thread with what has been stored.
         info: gives the worker's heartbeat.
         captures: where the figures of captures go; None: nowhere.
+        bereaved: closes what no capture will; None: nobody does.
         moves: called at each turn of the thread.
         waits: called before what may take any time.
 
@@ -112,12 +114,13 @@ class Recorder:
         acknowledge: Callable[[Recorded], None],
         info: Callable[[], dict[str, object]],
         captures: Captures | None = None,
+        bereaved: Bereaved | None = None,
         moves: Callable[[], None] = lambda: None,
         waits: Callable[[], None] = lambda: None,
     ) -> None:
         self._lines, self._workers, self._evidence, self._name = lines, workers, evidence, name
         self._acknowledge, self._info = acknowledge, info
-        self._captures = captures
+        self._captures, self._bereaved = captures, bereaved
         self._moves, self._waits = moves, waits
         self.tally = Tally()
         self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
@@ -185,6 +188,8 @@ class Recorder:
                 self._waits()  # a walk over all evidence: on a slow disk it takes its time
                 self._keep(self._evidence.prune)
             self._moves()
+            if self._bereaved is not None:
+                self._bereaved.look(now)
             if now >= beat_due:
                 beat_due = now + 1.0
                 self._insist("heartbeat", lambda: self._workers.record(self._name, self._info()), tries=1)

@@ -25,6 +25,7 @@ import structlog
 from numpy.typing import NDArray
 
 from inference.batching import Batch, Batcher
+from inference.bereaved import Bereaved
 from inference.challenger import Challenger
 from inference.config import JudgeConfig, WorkerConfig
 from inference.engine import Engine, Judgement, choose_device
@@ -130,6 +131,7 @@ class Worker:
             acknowledge=self._acknowledge,
             info=self._info,
             captures=Captures(client),
+            bereaved=Bereaved(Lines(client), self._models, worker=config.name),
             moves=partial(moves, "recorder"),
             waits=partial(waits, "recorder"),
         )

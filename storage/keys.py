@@ -28,6 +28,11 @@ def ended(line: str, run: str) -> str:
     return f"lw:{PARTITION}:ended:{line}:{run}"
 
 
+def unsettled(line: str) -> str:
+    """Set: runs of the line of which captured numbers have not ended."""
+    return f"lw:{PARTITION}:unsettled:{line}"
+
+
 def golden_request(line: str) -> str:
     """Number, counted up by whoever asks for the line's golden samples to be shown to its workers now."""
     return f"lw:golden:{line}"

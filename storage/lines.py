@@ -6,6 +6,7 @@ as a whole or not at all; that a frame's verdict stands in the stream and that i
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import redis
@@ -25,6 +26,24 @@ _COUNTERS = {Status.PASS: "passed", Status.REJECT: "rejected", Status.UNKNOWN: "
 
 Range = tuple[int, int]
 """First and last number, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A run of which captured numbers have not ended.
+
+    Attributes:
+        line, run: which.
+        floor: all numbers below have ended.
+        next_seq: all numbers below were captured.
+        beat_ns: last sign of life of the line, if this is its present run; 0 for an older one.
+    """
+
+    line: str
+    run: str
+    floor: int
+    next_seq: int
+    beat_ns: int
 
 
 class Lines:
@@ -153,8 +172,35 @@ class Lines:
                 found = pipeline.execute()
         return [state for state in map(_state, found) if state is not None]
 
+    def unsettled(self, line: str) -> list[Unsettled]:
+        """Runs of a line that still owe verdicts, oldest first.
+
+        Raises:
+            StoreUnavailable: ask again later.
+        """
+        with mapped(self._client):
+            runs = sorted(str(run) for run in self._client.smembers(keys.unsettled(line)))
+            if not runs:
+                return []
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hmget(keys.line(line), "run", "beat_ns")
+                for run in runs:
+                    pipeline.hmget(keys.run(line, run), "floor", "next")
+                (latest, beat_ns), *accounts = pipeline.execute()
+        return [
+            Unsettled(line, run, int(floor or 0), int(following or 0), int(beat_ns or 0) if run == latest else 0)
+            for run, (floor, following) in zip(runs, accounts, strict=True)
+        ]
+
     def _call(self, line: str, run: str, *arguments: str | int) -> Call:
-        touched = (keys.line(line), keys.run(line, run), keys.ended(line, run), keys.VERDICTS, keys.LINES)
+        touched = (
+            keys.line(line),
+            keys.run(line, run),
+            keys.ended(line, run),
+            keys.VERDICTS,
+            keys.LINES,
+            keys.unsettled(line),
+        )
         return touched, (line, run, self._cap, *arguments)
 
 

@@ -1,11 +1,11 @@
 -- The accounts of one run; stands before each script that changes them.
 --
--- KEYS: line hash, run hash, set of ended numbers, verdict stream, set of lines.
+-- KEYS: line hash, run hash, set of ended numbers, verdict stream, set of lines, set of the line's unsettled runs.
 -- ARGV begins with: line, run, cap of the stream.
 -- Numbers below `floor` have ended, so have those in the set; `next` is how many frames the run has captured.
 -- Wall clocks stay strings: a Lua number holds integers only up to 2^53.
 
-local LINE, RUN, ENDED, VERDICTS, LINES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local LINE, RUN, ENDED, VERDICTS, LINES, UNSETTLED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local line_name, run_name, cap = ARGV[1], ARGV[2], ARGV[3]
 local ADVANCE = 10000           -- most numbers the floor passes in one call, to keep other clients waiting little
 local KEPT = 30 * 24 * 3600     -- seconds the accounts of a finished run stay, to recognise what comes twice
@@ -46,12 +46,18 @@ local function settle()
     floor = floor + 1
   end
   redis.call('HSET', RUN, 'floor', text(floor), 'next', text(captured))
-  if over and floor == captured then
+  local latest = redis.call('HGET', LINE, 'run')
+  -- A killed capture never says that its run is over; that there is a later one says so too.
+  if floor == captured and (over or (latest and latest > run_name)) then
     redis.call('EXPIRE', RUN, KEPT)
   else
     redis.call('PERSIST', RUN)
   end
-  local latest = redis.call('HGET', LINE, 'run')
+  if floor == captured then
+    redis.call('SREM', UNSETTLED, run_name)
+  else
+    redis.call('SADD', UNSETTLED, run_name)
+  end
   if not latest then
     redis.call('SADD', LINES, line_name)
     redis.call('HSET', LINE, 'line', line_name)
