@@ -24,6 +24,7 @@ from storage.models import Registry
 
 _FASTER = 1.05
 """A line may be this much faster than its calibration: cameras keep their rate no better."""
+_END_S = 2.0
 
 log = structlog.get_logger()
 
@@ -76,9 +77,9 @@ class Serving:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following."""
+        """Stop following; a model that is just being loaded is not waited for."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_END_S)
 
     def refresh(self) -> None:
         """Load every engine whose promoted version, or that version's calibration, changed."""

@@ -93,4 +93,6 @@ def _fresh(subject: str, wall_ns: int) -> str:
     age_s = (time.time_ns() - wall_ns) / 1e9
     if age_s > FRESH_S:
         raise Unhealthy(f"{subject}: last sign of life {age_s:.0f} s ago")
+    if age_s < -FRESH_S:  # from before the clock was set back: who lives has told a newer one since
+        raise Unhealthy(f"{subject}: last sign of life {-age_s:.0f} s ahead of this clock: it was set, or hosts differ")
     return f"{subject}: last sign of life {max(age_s, 0):.1f} s ago"

@@ -24,6 +24,8 @@ from storage.errors import StorageError, StorageFull, StoreUnavailable
 
 BUSY_S = 5.0
 """How long a statement waits for another writer."""
+STATEMENT_S = 30.0
+"""How long a statement may take on a server."""
 _WRITE = "linewatch_write"
 _MEANINGS: tuple[tuple[tuple[str, ...], type[StorageError], str], ...] = (
     (
@@ -176,7 +178,15 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         arguments = {"timeout": BUSY_S}
     elif url.get_backend_name() == "postgresql":
-        arguments = {"connect_timeout": 5, "options": f"-c lock_timeout={BUSY_S:g}s -c statement_timeout=30s"}
+        arguments = {
+            "connect_timeout": 5,
+            "options": f"-c lock_timeout={BUSY_S:g}s -c statement_timeout={STATEMENT_S:g}s",
+            # The server's own time-outs say nothing when the network in between is gone.
+            "keepalives_idle": 5,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": round(BUSY_S * 4000),
+        }
     try:
         engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=BUSY_S)
     except (ModuleNotFoundError, NoSuchModuleError) as error:

@@ -1,7 +1,9 @@
 """Files that are there as a whole or not at all, also after a power failure."""
 
 import errno
+import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from storage.errors import StorageError, StorageFull
 
+LOCK_S = 10.0
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -26,6 +29,24 @@ def on_disk(what: object) -> Iterator[None]:
         if exc.errno in FULL:
             raise StorageFull(f"{what}: the disk is full: free some room, or move data:") from exc
         raise StorageError(f"{what}: {exc.strerror or exc}: check the disk and who may write there") from exc
+
+
+def lock(descriptor: int, what: object) -> None:
+    """Wait for the lock on an open file or folder; it ends with the descriptor, or with the process.
+
+    Raises:
+        StorageError: another process has held it for 10 s.
+    """
+    give_up = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            if time.monotonic() > give_up:
+                raise StorageError(f"{what}: another process holds it: end that, then try again") from exc
+            time.sleep(0.02)
+        else:
+            return
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -11,7 +11,6 @@ The index says which samples there are. A picture that is missing, damaged or sw
 sample fewer.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from storage.durable import on_disk, replace_synced
+from storage.durable import lock, on_disk, replace_synced
 from storage.errors import StorageError
 
 INDEX = "samples.json"
@@ -165,7 +164,7 @@ class GoldenSamples:
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # ends with the descriptor, or with the process
+                lock(descriptor, folder)
                 yield folder
             finally:
                 os.close(descriptor)

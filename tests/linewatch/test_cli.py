@@ -447,5 +447,9 @@ def test_health_is_what_arrived_in_storage(linewatch, config, redis_client):
     Workers(redis_client).record("w0", {"wall_ns": time.time_ns() - 60 * 10**9})
     code, _, err = linewatch("health", config, "worker")
     assert one_line(err) == "worker w0: last sign of life 60 s ago"
+    Workers(redis_client).record("w0", {"wall_ns": time.time_ns() + 90 * 10**9})
+    code, _, err = linewatch("health", config, "worker")
+    assert code == 1
+    assert "ahead of this clock" in one_line(err), "a clock that was set back keeps no dead worker alive"
     code, _, err = linewatch("health", config, "alerts")
     assert (code, one_line(err)) == (1, "alerts: the page has not been opened")

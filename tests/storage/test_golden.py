@@ -1,5 +1,7 @@
 """Golden samples on disk, what is kept of them for audits, and the counters that ask for them."""
 
+import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import redis
 
-from storage import keys
+from storage import durable, keys
 from storage.audits import Audits
 from storage.config import StorageConfig
 from storage.errors import StorageError, StoreUnavailable
@@ -150,3 +152,16 @@ def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:
     requests = GoldenRequests(connect(StorageConfig(data=tmp_path)))
     with pytest.raises(StoreUnavailable, match="does not answer"):
         requests.counts(["a"])
+
+
+def test_a_folder_that_somebody_holds_is_not_waited_for_without_end(
+    samples: GoldenSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples.add("belt", "one", png(1), expected="pass", added_ns=1)
+    monkeypatch.setattr(durable, "LOCK_S", 0.1)
+    held = os.open(tmp_path / "golden" / "belt", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(StorageError, match="another process holds it"):
+        samples.add("belt", "two", png(2), expected="pass", added_ns=2)
+    os.close(held)
+    samples.add("belt", "two", png(2), expected="pass", added_ns=2)
