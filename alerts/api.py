@@ -31,7 +31,8 @@ _PICTURES = {".jpg": "image/jpeg", ".npz": "application/octet-stream"}
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _WEEK_S = 7 * 86_400
 LineName = Annotated[str, Part(pattern=_NAME)]
-Note = Annotated[str, Field(max_length=1000)]
+_TEXT = r"^[^\x00]*$"  # PostgreSQL keeps no text with a zero byte in it
+Note = Annotated[str, Field(max_length=1000, pattern=_TEXT)]
 
 
 def _visitor(request: Request) -> Visitor:
@@ -47,7 +48,7 @@ class Who(BaseModel):
     """Body of an acknowledgement; whoever is logged in signs with the name of the account instead."""
 
     model_config = ConfigDict(extra="forbid")
-    by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
+    by: Annotated[str, Field(min_length=1, max_length=100, pattern=_TEXT)] = "operator"
 
 
 class Said(Who):
@@ -62,7 +63,7 @@ class Missed(Who):
 
     line: Annotated[str, Field(pattern=_NAME)]
     captured_ns: Annotated[int, Field(ge=0, lt=2**63)]
-    part: Annotated[str, Field(max_length=200)] | None = None
+    part: Annotated[str, Field(max_length=200, pattern=_TEXT)] | None = None
     note: Note = ""
 
 
@@ -107,7 +108,7 @@ def create_app(
     @app.get("/api/alerts")
     def alerts(
         open: bool | None = None,  # noqa: A002 - the name in the URL
-        line: str | None = None,
+        line: Annotated[str | None, Query(pattern=_TEXT)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> list[Alert]:
         return history.alerts(open=open, line=line, limit=limit)

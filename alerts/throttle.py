@@ -7,6 +7,7 @@ import secrets
 import threading
 
 _BUCKETS = 4096
+_ROUNDING_S = 1e-3
 
 
 class Throttle:
@@ -30,7 +31,8 @@ class Throttle:
     def wait(self, subject: str, now: float) -> float:
         """Seconds until another attempt is allowed; 0: now."""
         level = max(0.0, self._full_until[self._bucket(subject)] - now) / self._leak_s
-        return max(0.0, (level + 1 - self._capacity) * self._leak_s)
+        wait_s = (level + 1 - self._capacity) * self._leak_s
+        return wait_s if wait_s > _ROUNDING_S else 0.0
 
     def charge(self, subject: str, now: float) -> None:
         """Count an attempt."""

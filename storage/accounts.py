@@ -76,6 +76,8 @@ class Accounts:
 
     def kept_password(self, name: str) -> str | None:
         """What is kept of a password, for `storage.passwords.matches`; None: no such account."""
+        if not NAME.fullmatch(name.lower()):  # whatever else was typed, a database need not see it
+            return None
         t = tables.accounts.c
         with self._database.reading() as db:
             kept = db.execute(select(t.password).where(t.name == name.lower())).scalar()
