@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python3.13; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: chaos install demo test lint format bench soak clean
+.PHONY: chaos install demo test lint format bench soak clean fuzz sbom audit
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)  ## a .venv with the project and its developer's tools
@@ -43,6 +43,15 @@ chaos: install  ## hurt a running plant FAULTS=500 times by SEED=0, see whether 
 
 soak: install  ## an hour of full load (MINUTES=60), at the end of which nothing may have grown; see docs/reliability.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+fuzz: install  ## hostile messages against the wire and a worker: make fuzz [INPUTS=1000000] [SEED=0]
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),0)
+
+sbom: install  ## what is installed, as CycloneDX: var/sbom.json; needs no network
+	$(BIN)/python .ci/sbom.py var/sbom.json
+
+audit: install  ## whether anything installed has a known vulnerability; needs the network
+	$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

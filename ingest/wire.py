@@ -27,7 +27,7 @@ from ingest.figures import Figures
 from ingest.frame import Condition
 from ingest.preprocess import RGB, Preprocessing
 
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 Buffer = bytes | memoryview
@@ -53,7 +53,7 @@ _MSGPACK_LIMITS: Final = {
     "max_str_len": 1024,
     "max_bin_len": 0,
     "max_ext_len": 0,
-    "max_array_len": 16384,  # corners of a mask
+    "max_array_len": 1024,  # stretches of a gap, corners of a mask
     "max_map_len": 64,
 }
 _MAX_ERROR = 200  # characters of an error's text: it may quote the message

@@ -87,7 +87,7 @@ def test_a_frame_without_pixels_says_so_in_its_header():
         ([msgpack.packb({"k" * 2000: 1})], "not msgpack within bounds"),
         ([msgpack.packb(a_gap(ranges=[(5, 4)]))], "5 to 4 runs backwards"),
         ([msgpack.packb(a_gap(ranges=[(0, 2**40)]))], "less than"),
-        ([msgpack.packb(a_gap(ranges=[(0, 1)] * 1025))], "at most 1024"),
+        ([msgpack.packb(a_gap(ranges=[(0, 1)] * 1025))], "not msgpack within bounds"),
         ([msgpack.packb(a_gap(reason="a\0b"))], "reason"),
         ([msgpack.packb(a_gap(wall_ns=2**63))], "wall_ns"),
         ([msgpack.packb(a_gap(line="../other"))], "line"),
