@@ -86,7 +86,7 @@ from linewatch.cli import main
 sys.exit(main(["--version"]))
 """
 LOADS = {
-    "alerts": ["alerts.service", "alerts.report.serving", "storage.server", "linewatch.health", "httpx"],
+    "alerts": ["alerts.service", "alerts.report.serving", "alerts.metrics.serving", "storage.server", "linewatch.health", "httpx"],
     "capture": ["ingest.service", "ingest.curve", "linewatch.health"],
 }
 
