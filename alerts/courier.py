@@ -8,8 +8,9 @@ import structlog
 
 from alerts.errors import SinkError
 from alerts.sinks.base import Sink
+from storage.deliveries import LONGEST_PAUSE_S, Delivery
 from storage.errors import StorageError
-from storage.history import LONGEST_PAUSE_S, Delivery, History
+from storage.history import History
 
 log = structlog.get_logger()
 

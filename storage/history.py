@@ -8,23 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import tables
 from storage.config import StorageConfig
 from storage.database import Database
+from storage.deliveries import Deliveries
 from storage.errors import StorageError
 from storage.records import Alert, Challenge, Change, Held, Transition
 
 START = "0"
 """Position before the first entry of a stream."""
-_NS = 1_000_000_000
 _VERDICTS, _CHALLENGES = 1, 2  # rows of the cursors
 _GROWS = ("text", "count", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
 """What changes while an event goes on."""
-LONGEST_PAUSE_S = 600.0
-"""No delivery waits longer than this for its next try; one that seems to means that the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +32,6 @@ class Counts:
     passed: int = 0
     rejected: int = 0
     unknown: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Something to be told to one sink.
-
-    Attributes:
-        id: row of the outbox.
-        sink: name of the sink.
-        alert: id of the alert.
-        change: what happened to it.
-        payload: the message, JSON.
-        attempts: failed so far.
-    """
-
-    id: int
-    sink: str
-    alert: str
-    change: Change
-    payload: str
-    attempts: int
-
-    @property
-    def key(self) -> str:
-        """Names the message for good: a receiver that has seen it may ignore it."""
-        return f"{self.alert}:{self.change}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +61,7 @@ class Consequences:
     challenges: Mapping[str, Challenge] = field(default_factory=dict)
 
 
-class History:
+class History(Deliveries):
     """The alert history of one site. Threads may share it.
 
     Every method raises StoreUnavailable when the database is away, locked or read-only, and StorageFull when there is
@@ -97,7 +69,7 @@ class History:
     """
 
     def __init__(self, config: StorageConfig) -> None:
-        self._database = Database(config)
+        super().__init__(Database(config))
 
     @classmethod
     def open(cls, config: StorageConfig) -> Self:
@@ -234,51 +206,6 @@ class History:
         self._write(db, Transition(change=Change.ACKNOWLEDGED, alert=alert, at_ns=now_ns), sinks=sinks)
         return alert
 
-    # --- telling
-
-    def due(self, sink: str, *, now_ns: int, limit: int = 32) -> list[Delivery]:
-        """What is to be told to a sink now, oldest first; of one alert only the first change not told yet."""
-        t, earlier = tables.outbox.c, tables.outbox.alias("earlier")
-        unordered = exists().where(
-            earlier.c.sink == t.sink, earlier.c.alert == t.alert, earlier.c.delivered_ns.is_(None), earlier.c.id < t.id
-        )
-        ripe = or_(t.next_try_ns <= now_ns, t.next_try_ns > now_ns + round(LONGEST_PAUSE_S * _NS))
-        query = (
-            select(tables.outbox)
-            .where(and_(t.sink == sink, t.delivered_ns.is_(None), ripe, ~unordered))
-            .order_by(t.id)
-            .limit(limit)
-        )
-        with self._database.reading() as db:
-            rows = db.execute(query).all()
-        return [Delivery(r.id, r.sink, r.alert, Change(r.change), r.payload, r.attempts) for r in rows]
-
-    def delivered(self, delivery: Delivery, *, now_ns: int) -> None:
-        """Note that a sink took it."""
-        with self._database.writing() as db:
-            db.execute(update(tables.outbox).where(tables.outbox.c.id == delivery.id).values(delivered_ns=now_ns))
-
-    def postponed(self, delivery: Delivery, *, next_try_ns: int) -> None:
-        """Note that a sink did not take it, and when to try again."""
-        with self._database.writing() as db:
-            db.execute(
-                update(tables.outbox)
-                .where(tables.outbox.c.id == delivery.id)
-                .values(attempts=delivery.attempts + 1, next_try_ns=next_try_ns)
-            )
-
-    def undelivered(self) -> dict[str, int]:
-        """Sink -> messages not told yet."""
-        t = tables.outbox.c
-        query = select(t.sink, func.count()).where(t.delivered_ns.is_(None)).group_by(t.sink)
-        with self._database.reading() as db:
-            return {sink: count for sink, count in db.execute(query)}  # noqa: C416 - a Row is no tuple[str, int] to mypy
-
-    def forget_delivered(self, *, before_ns: int) -> int:
-        """Drop messages told before a time; the alerts and their events stay. Returns how many."""
-        with self._database.writing() as db:
-            return db.execute(delete(tables.outbox).where(tables.outbox.c.delivered_ns < before_ns)).rowcount
-
     # --- rows
 
     def _keep_challenges(self, db: Connection, challenges: Mapping[str, Challenge]) -> None:
@@ -325,10 +252,7 @@ class History:
         event = {"alert": alert.id, "change": change.value, "at_ns": transition.at_ns}
         by = alert.acknowledged_by if change is Change.ACKNOWLEDGED else None
         db.execute(insert(tables.alert_events).values(**event, by=by))
-        if sinks:
-            message = {"payload": transition.model_dump_json(), "attempts": 0, "next_try_ns": 0}
-            messages = [{"sink": sink, "alert": alert.id, "change": change.value, **message} for sink in sinks]
-            db.execute(insert(tables.outbox), messages)
+        self.post(db, transition, sinks=sinks)
 
     def _find(self, db: Connection, alert_id: str) -> Alert | None:
         row = db.execute(select(tables.alerts).where(tables.alerts.c.id == alert_id)).one_or_none()

@@ -5,7 +5,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 from alerts.errors import SinkError
-from storage.history import Delivery
+from storage.deliveries import Delivery
 
 
 class Sink(Protocol):

@@ -5,7 +5,7 @@ import json
 import structlog
 
 from alerts.config import SinkConfig
-from storage.history import Delivery
+from storage.deliveries import Delivery
 from storage.records import Change
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from alerts.config import SinkConfig
 from alerts.errors import SinkError
 from alerts.sinks.base import message, public_name
-from storage.history import Delivery
+from storage.deliveries import Delivery
 
 _PORT = 1883
 

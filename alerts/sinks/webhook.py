@@ -7,7 +7,7 @@ import httpx
 from alerts.config import SinkConfig
 from alerts.errors import SinkError
 from alerts.sinks.base import message, public_name
-from storage.history import Delivery
+from storage.deliveries import Delivery
 
 
 class Webhook:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from alerts.courier import FORGET_NS, Courier, pause_s
 from alerts.errors import SinkError
 from storage.config import StorageConfig
+from storage.deliveries import LONGEST_PAUSE_S, Delivery
 from storage.errors import StoreUnavailable
-from storage.history import LONGEST_PAUSE_S, START, Consequences, Delivery, History
+from storage.history import START, Consequences, History
 from storage.records import Alert, AlertKind, Change, Transition
 
 

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from alerts.config import AlertsConfig, SinkConfig
 from alerts.errors import SinkError
 from alerts.sinks import audience, open_sink, sink_names
-from storage.history import Delivery
+from storage.deliveries import Delivery
 from storage.records import Alert, AlertKind, Change, Transition
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
