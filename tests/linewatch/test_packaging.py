@@ -86,8 +86,16 @@ from linewatch.cli import main
 sys.exit(main(["--version"]))
 """
 LOADS = {
-    "alerts": ["alerts.service", "alerts.report.serving", "alerts.metrics.serving", "storage.server", "linewatch.health", "httpx"],
-    "capture": ["ingest.service", "ingest.curve", "linewatch.health"],
+    "alerts": [
+        "alerts.service",
+        "alerts.report.serving",
+        "alerts.metrics.serving",
+        "storage.server",
+        "linewatch.health",
+        "linewatch.doctor",
+        "httpx",
+    ],
+    "capture": ["ingest.service", "ingest.curve", "linewatch.health", "linewatch.doctor", "linewatch.cameras"],
 }
 
 
