@@ -218,20 +218,23 @@ class Recorder:
 
     def _record(self, batch: Sequence[Judged]) -> None:
         batch = [self._illustrate(judged) for judged in batch]
-        began = time.monotonic()
-        if self._insist("verdicts", lambda: self._store(batch)):
+        began, stored = time.monotonic(), list[tuple[Verdict, bool]]()
+        if self._insist("verdicts", lambda: stored.extend(self._store(batch))):
             self.tally.store_s.observe(time.monotonic() - began)
             now_ns = time.time_ns()
-            for judged in batch:
+            for judged, (verdict, first) in zip(batch, stored, strict=True):
                 self.tally.stored(judged.verdict.line, (now_ns - judged.verdict.captured_ns) / 1e9)
-                self._say(judged.verdict)
+                self._say(verdict, first=first)
                 header = judged.job.header
                 wanted = judged.verdict.evidence is not None or self._due(header.line, "latest", LATEST_S)
                 span = [(header.seq, header.seq)]
                 self._acknowledge(Recorded(judged.job.peer, header.line, header.run, span, portrait=wanted))
 
-    def _say(self, verdict: Verdict) -> None:
+    def _say(self, verdict: Verdict, *, first: bool) -> None:
         """Log a stored verdict: a reject always, an unknown now and then, a pass only for whoever debugs."""
+        if not first:
+            log.debug("has its verdict already", verdict=verdict.id, status=verdict.status.value, worker=self._name)
+            return
         unknown = verdict.status is Status.UNKNOWN and self._due(verdict.line, "unknown said", UNKNOWN_SAID_S)
         said = log.info if unknown or verdict.status is Status.REJECT else log.debug
         shown = verdict.model_dump(
@@ -239,9 +242,11 @@ class Recorder:
         )
         said("stored", verdict=verdict.id, status=verdict.status.value, worker=self._name, **shown)
 
-    def _store(self, batch: Sequence[Judged]) -> None:
+    def _store(self, batch: Sequence[Judged]) -> list[tuple[Verdict, bool]]:
+        """The verdicts as they went to storage, each with whether it was the frame's first."""
         now = time.monotonic()
-        self._lines.record([_unless_late(judged, now) for judged in batch])
+        verdicts = [_unless_late(judged, now) for judged in batch]
+        return list(zip(verdicts, self._lines.record(verdicts), strict=True))
 
     def _illustrate(self, judged: Judged) -> Judged:
         """Keep pictures of what did not pass, and of what hardly did."""

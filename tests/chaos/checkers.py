@@ -7,16 +7,15 @@ from storage.records import Alert, AlertKind, Change, Status, Verdict
 from tests.chaos import camera
 from tests.chaos.books import Books, Sent
 
-REASONS = frozenset(
+CONDITIONS = frozenset({"frozen", "dark", "overexposed"})
+"""Why a frame is `unknown` on the camera's account: alerts of their own tell of these."""
+REASONS = CONDITIONS | frozenset(
     {
         "late",
         "no answer",
         "overflow",
         "capture lost",
         "capture stopped",
-        "frozen",
-        "dark",
-        "overexposed",
         "corrupt",
         "no model",
         "detector failed",
@@ -172,13 +171,36 @@ def _of_defects(books: Books) -> Iterator[tuple[Verdict, list[Alert]]]:
         by_kind[alert.line, alert.kind].append(alert)
     boots = {line: books.runs(line) for line in books.sent}
     defects = {(line, p.boot, p.number) for line, sent in books.sent.items() for p in sent if p.defect}
+    streaks = _streaks(books)
     for verdict in books.verdicts:
         if (verdict.line, boots[verdict.line].get(verdict.run), verdict.seq) not in defects:
             continue
-        kind = AlertKind.DEFECT if verdict.status is Status.REJECT else AlertKind.UNKNOWN_STREAK
-        alerts = by_kind[verdict.line, kind]
-        own = [alert for alert in alerts if alert.verdict == verdict.id]
-        yield verdict, own or [alert for alert in alerts if _covers(alert, verdict)][:1]
+        if verdict.status is Status.UNKNOWN:
+            yield verdict, streaks.get(verdict.id, [])
+        else:
+            alerts = by_kind[verdict.line, AlertKind.DEFECT]
+            own = [alert for alert in alerts if alert.verdict == verdict.id]
+            yield verdict, own or [alert for alert in alerts if _covers(alert, verdict)][:1]
+
+
+def _streaks(books: Books) -> dict[str, list[Alert]]:
+    """Id of a frame that was not inspected -> the alerts about its streak: it lasts until a frame is judged.
+
+    By the order of the stream: the time of such a verdict may be that of giving up.
+    """
+    raised_by: dict[str, list[Alert]] = defaultdict(list)
+    for alert in books.alerts:
+        if alert.kind is AlertKind.UNKNOWN_STREAK and alert.verdict is not None:
+            raised_by[alert.verdict].append(alert)
+    current: dict[str, list[Alert]] = {}
+    covered: dict[str, list[Alert]] = {}
+    for verdict in books.verdicts:
+        if verdict.status is not Status.UNKNOWN:
+            current.pop(verdict.line, None)
+        elif verdict.reason not in CONDITIONS:
+            alerts = current.get(verdict.line, []) + raised_by[verdict.id]
+            covered[verdict.id] = current[verdict.line] = alerts
+    return covered
 
 
 def _covers(alert: Alert, verdict: Verdict) -> bool:
