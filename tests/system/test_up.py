@@ -101,6 +101,29 @@ def test_what_hangs_is_replaced_and_a_stop_in_mid_flow_leaves_nothing_open(site,
     entries = status(site)[1]
     assert [entries[role]["hangs"] for role in ("capture belt", "worker w0", "alerts")] == [0, 1, 0]
 
+    assert stopped(up, config) <= {None, "capture stopped", "capture lost", "late", "no answer"}
+
+
+@pytest.mark.timeout(300)
+def test_each_role_drains_when_it_is_asked_to_end(site, up):
+    config = load(site)
+    judged = captured(config)
+    for role, code in (("worker w0", 0), ("alerts", 0), ("capture belt", 128 + signal.SIGTERM)):
+        before = judged()
+        wait_for(lambda before=before: judged() > before + 4, 90)
+        pid = status(site)[1][role]["pid"]
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda pid=pid: not psutil.pid_exists(pid), 30)
+        wait_for(lambda role=role: status(site)[1][role]["state"] == "running", 30)
+        entry = status(site)[1][role]
+        assert (entry["last_exit"], entry["restarts"], entry["hangs"]) == (code, 1, 0), role
+    before = judged()
+    wait_for(lambda: judged() > before + 4, 90)
+    assert stopped(up, config) <= {None, "capture stopped"}, "nothing was lost, nothing had to be found out"
+
+
+def stopped(up, config) -> set[str | None]:
+    """Stop `up` in mid-flow, hold what is stored against itself, and give the reasons of all verdicts."""
     up.send_signal(signal.SIGTERM)
     assert up.wait(60) == 0
     with RedisServer(config.data):
@@ -112,7 +135,7 @@ def test_what_hangs_is_replaced_and_a_stop_in_mid_flow_leaves_nothing_open(site,
     assert state.open == 0
     assert state.captured == state.passed + state.rejected + state.unknown
     assert len({verdict.id for verdict in verdicts}) == len(verdicts) == state.captured
-    assert {verdict.reason for verdict in verdicts} <= {None, "capture stopped", "capture lost", "late", "no answer"}
     history = History.open(config.storage)
     assert history.position() == newest, "the alert service has read all that was stored"
     history.close()
+    return {verdict.reason for verdict in verdicts}
