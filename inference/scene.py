@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.scene_measures import CELLS, SIDE, Measures, Reference, agree
+from ingest.errors import ImageError
 from ingest.frame import Condition
+from ingest.pictures import check_size
 from ingest.preprocess import RGB
 
 MOVED_AT_LEAST = 0.2
@@ -304,7 +306,12 @@ def _encode(picture: NDArray[np.uint8]) -> str:
 
 
 def _decode(png: str) -> NDArray[np.uint8]:
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE)
+    data = base64.b64decode(png)
+    try:
+        check_size(data, "the scene's reference picture")
+    except ImageError as error:
+        raise ValueError(f"{error}: calibrate the model again") from error
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise ValueError("the scene's reference picture is damaged: calibrate the model again")
     return np.asarray(picture, np.uint8)

@@ -20,7 +20,8 @@ import yaml
 from linewatch.errors import ConfigError
 
 _REFERENCE = re.compile(r"\$(?P<literal>\$)?\{(?P<name>[^}]*)\}")
-_CREDENTIALS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#:@]*:(?P<password>.+)@")
+# A password may hold an unescaped `/`; what is digits and a `/` is a port.
+_CREDENTIALS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#:@]*:(?!\d+/)(?P<password>.+)@")
 _MOUNTED = Path("/run/secrets")
 
 _BOOL = "tag:yaml.org,2002:bool"
@@ -60,6 +61,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: one line per problem: no such file, not YAML (with the line's number), no mapping, a reference to
             what is not there.
     """
+    try:
+        return _read(path)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply, or holds itself (`&name`, `*name`)") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
     values = _parse(path)
     if values is None:
         raise ConfigError(f"{path}: is empty; it needs at least `data:` and one of `lines:`")

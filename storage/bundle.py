@@ -200,6 +200,7 @@ def _read_manifest(path: Path) -> Manifest:
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
+        where = where[:200]  # it may quote the file
         raise BundleError(f"{file}: {where}: {first['msg']}: fit anew, or use the linewatch that wrote it") from exc
 
 

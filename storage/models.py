@@ -142,7 +142,7 @@ class Registry:
         """
         match = re.fullmatch(rf"({NAME})(?:@([0-9]{{1,9}}))?", ref)
         if match is None:
-            raise BundleError(f"{ref!r} is no model: write NAME or NAME@3")
+            raise BundleError(f"{ref[:80]!r} is no model: write NAME or NAME@3")
         name, asked = match[1], match[2]
         there = self.versions(name)
         if not there:
@@ -300,5 +300,5 @@ def _encode_tensors(tensors: Tensors) -> bytes:
 
 def _checked(name: str, what: str) -> str:
     if re.fullmatch(NAME, name) is None:
-        raise BundleError(f"{name!r} is no name of a {what}: use letters, digits, `_ . -`, at most 64")
+        raise BundleError(f"{name[:80]!r} is no name of a {what}: use letters, digits, `_ . -`, at most 64")
     return name

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,10 +57,13 @@ def inlined(read: Read, *, count: int, budget: int = BUDGET) -> Pictures:
 def shrunk(picture: bytes, *, most: int) -> bytes | None:
     """Make a JPEG of at most `most` bytes, or of 200 pixels if that is not enough; None: this is no picture."""
     try:
-        with Image.open(io.BytesIO(picture)) as opened:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # from 89 megapixels on, by the header
+            found = Image.open(io.BytesIO(picture), formats=("JPEG", "PNG"))
+        with found as opened:
             opened.draft("RGB", (_WIDTHS[0], _WIDTHS[0]))
             image = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     small = b""
     for width in _WIDTHS:

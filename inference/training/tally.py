@@ -18,6 +18,9 @@ from inference.errors import DataError
 from inference.training.datasets import Mask
 from inference.training.metrics import PixelScores, image_metrics
 
+MAX_BYTES = 1 << 30
+"""A file of counts that unpacks to more is refused: ours have some megabytes."""
+
 
 class Figures(BaseModel):
     """Figures in [0, 1]; null where they do not apply: no masks, no pixel maps, or one kind of picture only."""
@@ -90,8 +93,11 @@ def joined(files: list[Path]) -> Tally:
     for file in files:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
-                counts = {key: found[key] for key in found.files}
+                small = sum(entry.file_size for entry in found.zip.infolist()) <= MAX_BYTES
+                counts = {key: found[key] for key in found.files} if small else {}
         except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as exc:
             raise DataError(f"{file} is damaged: remove it, and what it counts is judged again") from exc
+        if not small:
+            raise DataError(f"{file} is damaged: it would unpack to more than {MAX_BYTES} bytes: remove it")
         whole.join(counts)
     return whole

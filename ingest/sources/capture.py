@@ -9,6 +9,7 @@ import numpy as np
 
 from ingest.errors import SourceError
 from ingest.frame import Picture
+from ingest.pictures import MAX_PIXELS
 from ingest.quiet import silence
 
 silence()
@@ -27,7 +28,7 @@ class Capture:
         called: what errors call it; holds no password.
 
     Raises:
-        SourceError: it cannot be opened.
+        SourceError: it cannot be opened, or its pictures are larger than `MAX_PIXELS`.
     """
 
     def __init__(
@@ -41,6 +42,13 @@ class Capture:
         if not self._device.isOpened():
             self._device.release()
             raise SourceError(f"{called}: cannot be opened")
+        width, height = int(self.number(cv2.CAP_PROP_FRAME_WIDTH)), int(self.number(cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_PIXELS:
+            self._device.release()
+            raise SourceError(
+                f"{called}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is "
+                f"{MAX_PIXELS / 1e6:.0f}: let the camera send less"
+            )
         self._ready: deque[Picture | None] = deque()
 
     def read(self) -> tuple[bool, Picture | None]:

@@ -290,6 +290,47 @@ def test_verdicts_wait_for_redis_and_none_is_lost(site, tmp_path):
             server.stop()
 
 
+@pytest.mark.parametrize("file", ["tensors.safetensors", "calibration-*.json", "reference/*"])
+def test_a_bundle_whose_file_is_not_what_was_sealed_judges_nothing(site, tmp_path, file):
+    registry = Registry(site.models)
+    if file.startswith("reference"):
+        version = registry.write("plate", **_like(registry.resolve("plate")) | {"reference": {"a.png": b"picture"}})
+        registry.promote("plate", version.manifest.version)
+    [sealed] = registry.resolve("plate").path.glob(file)
+    content = bytearray(sealed.read_bytes())
+    content[-1] ^= 1
+    sealed.write_bytes(content)
+    folder = write_plates(tmp_path / "parts", 3, first=500)
+    with working(site) as endpoint:
+        run_capture(site, endpoint, folder)
+    state = state_of(site)
+    assert (state.unknown, state.passed, state.rejected, state.open) == (3, 0, 0, 0)
+    assert {v.reason for _, v in VerdictStream(connect(site)).latest(10)} == {"no model"}
+
+
+def test_a_tampered_version_is_not_taken_and_the_one_in_service_goes_on(site):
+    registry = Registry(site.models)
+    stop = threading.Event()
+    with working(site) as endpoint:
+        camera = threading.Thread(
+            target=run_capture, args=(site, endpoint, "synthetic:belt?fps=20&size=96x96&defect_every=0", stop)
+        )
+        camera.start()
+        stream = VerdictStream(connect(site))
+        try:
+            wait_until(lambda: any(v.model == "plate@1" for _, v in stream.latest(5)))
+            registry.write("plate", **_like(registry.resolve("plate@1")))
+            tensors = site.models / "plate" / "2" / "tensors.safetensors"
+            tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x7f")
+            (site.models / "plate" / "current").write_text("2\n")  # `promote` itself refuses it
+            newest = stream.latest(1)[0][1].seq
+            wait_until(lambda: stream.latest(1)[0][1].seq > newest + 60)
+        finally:
+            stop.set()
+            camera.join(30)
+    assert {v.model for _, v in stream.latest(10_000) if v.model} == {"plate@1"}
+
+
 def test_tcp_needs_a_key_that_is_allowed(site, tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
