@@ -12,7 +12,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 BLOCK = 8
 """Correlation times a block lasts, beyond the one frame of scores that remember nothing. What fewer would break is
@@ -33,7 +32,9 @@ def correlation_time(scores: ArrayLike) -> float:
     """
     values = np.asarray(scores, np.float64)
     n = values.size
-    x = ndtri((rankdata(values) - 0.5) / n)  # ties share a rank
+    _, place, ties = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]  # ties share a rank
+    x = ndtri((ranks - 0.5) / n)
     x = x - x.mean()
     power = float(x @ x)
     if n < 2 or power <= np.finfo(np.float64).tiny:

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from inference.accumulation import cusum, own_p_values
 from inference.blocks import block_length, block_maxima
@@ -174,7 +174,7 @@ class Calibration(BaseModel):
                 treated["threshold"] = max(self.scores[-1], self.tail.quantile(rate))
         return Threshold(
             asked=rate,
-            guaranteed_rate=float(beta.ppf(confidence, best, n + 1 - best)),
+            guaranteed_rate=float(betaincinv(best, n + 1 - best, confidence)),
             confidence=confidence,
             n_good=n,
             n_needed=scores_needed(rate, confidence),

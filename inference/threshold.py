@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binom
+from scipy.special import bdtrik, betainc  # of scipy.stats, which costs every process two seconds of its start
 
 from inference.tails import MANY
 
@@ -118,10 +118,15 @@ def highest_rank(n: int, rate: float, confidence: float) -> int:
 
     `P(Beta(r, n + 1 - r) <= rate) = P(Binomial(n, rate) >= r)`, so r is a quantile of the binomial.
     """
-    rank = min(int(binom.ppf(1 - confidence, n, rate)), n)
-    while rank < n and binom.sf(rank, n, rate) >= confidence:  # equality in the quantile function
+
+    def kept(rank: int) -> bool:
+        return rank == 0 or betainc(rank, n + 1 - rank, rate) >= confidence
+
+    guess = bdtrik(1 - confidence, n, rate)
+    rank = 0 if math.isnan(guess) else min(max(int(guess), 0), n)
+    while rank < n and kept(rank + 1):  # equality in the quantile function
         rank += 1
-    while rank > 0 and binom.sf(rank - 1, n, rate) < confidence:  # its rounding
+    while not kept(rank):  # its rounding
         rank -= 1
     return rank
 
