@@ -1,6 +1,7 @@
 """What pydantic found wrong, in words for whoever writes the YAML file."""
 
 import difflib
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,6 +12,8 @@ from linewatch.yamlfile import yaml_path
 
 Location = tuple[int | str, ...]
 _SHOWN = 60
+# `user:password@`, and whatever stands before an `@` in a URL: passwords with an unescaped `/` or `@` exist.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@|[^\s'\"]*:\S*@")
 
 
 def complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
@@ -32,7 +35,7 @@ def complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             case "missing":
                 text = "is missing"
             case "value_error":
-                text = problem["msg"].removeprefix("Value error, ")
+                text = _CREDENTIALS.sub("***@", problem["msg"].removeprefix("Value error, "))
             case "string_pattern_mismatch":
                 text = f"{_shown(problem['input'])} does not match {problem['ctx']['pattern']}"
             case "too_short":
@@ -50,7 +53,7 @@ def complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
 def _shown(value: Any) -> str:
     """The offending value, short; a text with credentials in it stays out of logs."""
     text = repr(value)
-    if "://" in text and "@" in text:
+    if _CREDENTIALS.search(text):
         return "(an address with credentials)"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 

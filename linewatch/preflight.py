@@ -11,6 +11,7 @@ from ingest.preprocess import Preprocessing
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
+from linewatch.exposure import exposed_page
 from linewatch.findings import Finding, Grade, bad, good, note
 from linewatch.firstpicture import first_picture
 from linewatch.freeport import port_finding
@@ -61,13 +62,14 @@ def _data(config: Config) -> Iterator[Finding]:
 
 
 def taken_ports(config: Config) -> list[Finding]:
-    """Addresses the configuration wants to serve at that something else holds."""
+    """Addresses the configuration wants to serve at and cannot: something else holds them, or anybody would get in."""
     return [finding for finding in _ports(config) if finding.grade is Grade.BAD]
 
 
 def _ports(config: Config) -> Iterator[Finding]:
     if config.alerts.page is not None:
         yield port_finding("alerts.page.bind", config.alerts.page.bind)
+        yield from exposed_page(config)
     for number, worker in enumerate(config.workers):
         bind = config.bind(worker.name)
         if bind.startswith("tcp://"):

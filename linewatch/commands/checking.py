@@ -1,6 +1,7 @@
 """Commands that examine: a configuration (`check`), this machine (`doctor`), a running role (`health`)."""
 
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +29,11 @@ def check(
 ) -> None:
     """Check that what CONFIG names is there and fits together."""
     loaded = load(config)
+    from linewatch.exposure import written_passwords  # noqa: PLC0415 - brings SQLAlchemy
     from linewatch.findings import report  # noqa: PLC0415 - brings rich
     from linewatch.preflight import examine  # noqa: PLC0415 - brings OpenCV and scipy
 
-    raise typer.Exit(report(examine(loaded, cameras=not no_cameras)))
+    raise typer.Exit(report(chain(written_passwords(config), examine(loaded, cameras=not no_cameras))))
 
 
 @app.command()

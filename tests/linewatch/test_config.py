@@ -149,6 +149,7 @@ def test_false_alarms_per_time_need_fps(write):
 def test_secrets_come_from_outside(write, tmp_path, monkeypatch):
     monkeypatch.setenv("STORE", "store.local")
     (tmp_path / "password").write_text("s3cret\n", encoding="utf-8")
+    (tmp_path / "password").chmod(0o600)
     text = f"redis: 'rediss://:${{file:{tmp_path}/password}}@${{STORE}}:6379/0'\nsite: 'a $${{literal}}'\n"
     config = load(write(SMALL + text))
     assert config.redis == "rediss://:s3cret@store.local:6379/0"
