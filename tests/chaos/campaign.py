@@ -22,7 +22,7 @@ from tests.chaos.plant import Plant
 from tests.chaos.schedule import schedule
 
 START_S = 180.0
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """A plant that is not well this long after a fault has not recovered."""
 _RESCORED = 1000
 _SHOWN = 20
