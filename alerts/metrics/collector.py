@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +27,6 @@ from storage.records import Verdict
 from storage.unavailable import mapped
 from storage.workers import Workers
 
-_FRESH_S = 1.0
-"""However many scrape, the sources are read at most this often."""
 _MOST_WORKERS = 64
 """Where the configuration names none, so many of those in Redis are told."""
 
@@ -73,8 +70,6 @@ class SiteCollector(Collector):
         self._data, self._retention = storage.data, storage.retention
         self._couriers, self._silent_s = tuple(couriers), silent_s
         self._unknown: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-        self._read = (-_FRESH_S, Sheet())
 
     def follow(self, verdicts: Iterable[Verdict]) -> None:
         """Count why verdicts are `unknown`; called with each batch once it is committed."""
@@ -84,10 +79,7 @@ class SiteCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Read everything, for prometheus-client."""
-        with self._lock:
-            if time.monotonic() - self._read[0] >= _FRESH_S:
-                self._read = (time.monotonic(), self._sheet())
-            return self._read[1].families()
+        return self._sheet().families()
 
     def _sheet(self) -> Sheet:
         sheet = Sheet()

@@ -133,6 +133,8 @@ def test_a_plant_scrapes_everything_at_one_place(  # noqa: PLR0917 - fixtures
         return followed and failed != [0.0] and captured == 6 and "verdict_latency" in str(samples)
 
     service.until(settled, "the verdicts to be followed and a delivery to fail")
+    Workers(redis_client).record("w0", {**heartbeat, "wall_ns": time.time_ns()})  # however long that took
+    service.until(lambda: of(scrape(url)[1], "linewatch_worker_up", worker="w0") == 1, "the fresh heartbeat to be seen")
     kinds, samples = scrape(url)
     assert kinds == {metric.name: metric.kind for metric in METRICS}, "every metric of the table, and no other"
     for name, labels in samples:
