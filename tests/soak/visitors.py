@@ -14,7 +14,7 @@ import httpx
 _CONNECTIONS = 6
 """As many as a browser opens to one host."""
 _REPORT_EVERY = 8
-"""Visits from one shift report to the next: it is drawn anew each time."""
+"""Visits from one report to the next: it is drawn anew each time."""
 _PATIENCE_S = 30.0
 
 
@@ -79,7 +79,7 @@ class Visitor:
             paths = ["/", "/api/lines", "/api/alerts", "/api/alerts?open=true", "/healthz", "/metrics"]
             paths += [f"/api/latest/{line}.jpg" for line in ("every", "patient", "freshest")]
             if self._visits % _REPORT_EVERY == 1:
-                paths.append("/report?shift=current")
+                paths.append("/report?since=5min")  # as long in an hour as now
             answers = list(browser.map(lambda path: self._ask(client, "GET", path), paths))
             listed = answers[2]
             if listed is None or not listed.is_success:
