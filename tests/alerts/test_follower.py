@@ -461,7 +461,8 @@ def test_a_line_nobody_configured_follows_the_default_rules(
     lines.record(make_belt("stranger").verdicts("reject", "reject"))
     with structlog.testing.capture_logs() as said:
         follow_all(follower)
-    assert [line["line"] for line in said] == ["stranger"]
+    assert [line["line"] for line in said if line["log_level"] == "warning"] == ["stranger"]
+    assert [line["alert"] for line in said if line["event"] == "alert committed"] == [history.alerts()[0].id]
     assert len(history.alerts()) == 1
 
 
