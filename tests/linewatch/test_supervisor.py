@@ -25,7 +25,7 @@ from storage.errors import StoreUnavailable
 from storage.server import RedisServer, connect
 
 FAST = Backoff(first_s=0.05, most_s=0.2, healthy_s=30, loop_after=3)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 # --- the pure core ---------------------------------------------------------------------------------------------------
@@ -111,10 +111,12 @@ PROGRAM = """
     if "end" in rest: sys.exit(0)
     progress = Progress.open()
     if "mute" in rest: time.sleep(3600)
+    if "camera" in rest:
+        progress.waits("grab")
+        stop.wait()
     turns = 0
     while not stop.wait(0.05):
         turns += 1
-        if "camera" in rest: progress.waits("grab")
         if "stuck" in rest and turns > 3: threading.Lock().acquire() and threading.Event().wait()
         progress.moves("main")
     time.sleep(0.2)
@@ -238,7 +240,7 @@ def test_a_program_that_does_not_exist_is_a_crash_loop_not_a_crash(supervise):
 
 
 def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(supervise, role):
-    with supervise(role("worker", silent_s=1.0), role("other", silent_s=1.0)) as running:
+    with supervise(role("worker", silent_s=8.0), role("other", silent_s=8.0)) as running:
         eventually(lambda: len(running.log()) == 2, "both run")
         pid = running.role("worker")["pid"]
         os.kill(pid, signal.SIGSTOP)
@@ -246,7 +248,7 @@ def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(su
         eventually(lambda: running.role("worker")["state"] == "running", "it is seen")
         entry = running.role("worker")
         assert (entry["hangs"], entry["last_exit"]) == (1, -signal.SIGKILL)
-        assert entry["last_hang"] == "no turn of main within 1 s"
+        assert entry["last_hang"] == "no turn of main within 8 s"
         assert not psutil.pid_exists(pid)
         assert (running.role("other")["restarts"], running.role("other")["hangs"]) == (0, 0)
 
@@ -262,7 +264,7 @@ def test_a_deadlock_and_a_start_that_never_ends_are_hangs(supervise, role):
 
 
 def test_who_waits_for_a_camera_or_tells_nothing_is_left_alone(supervise, role):
-    roles = [role("camera", "camera", silent_s=1.0), role("untold", "mute"), role("pace", "stuck", silent_s=0.5)]
+    roles = [role("camera", "camera", silent_s=0.5), role("untold", "mute"), role("pace", "stuck", silent_s=0.5)]
     with supervise(*roles) as running:
         eventually((running.folder / "up.json").exists, "a status file")
         eventually(lambda: running.role("pace")["hangs"] == 3, "time has passed")
