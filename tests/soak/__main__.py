@@ -22,7 +22,6 @@ from tests.soak.visitors import Visitor, hook
 
 _PROGRESS_S = 30.0
 _VISITS_S = 15.0
-_FIRST_VISITS = 3
 
 
 def main() -> int:
@@ -46,8 +45,8 @@ def main() -> int:
         with running(path, config, log=folder / "up.log") as plant:
             plant.await_frames()
             visitor = Visitor(plant.url_file)
-            for _ in range(_FIRST_VISITS):  # pools of connections fill now, not in mid-run
-                visitor.visit()
+            visitor.rush()
+            visitor.visit()
             _watch(plant, visitor, kept, seconds=options.minutes * 60, every_s=options.every, stop=stop)
             console.print("ending …")
             exit_code = plant.stop()

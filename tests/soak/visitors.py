@@ -16,6 +16,8 @@ _CONNECTIONS = 6
 _REPORT_EVERY = 8
 """Visits from one report to the next: it is drawn anew each time."""
 _PATIENCE_S = 30.0
+_CROWD = 24
+_NO_LIMITS = httpx.Limits(max_connections=None)
 
 
 class Hook(ThreadingHTTPServer):
@@ -67,6 +69,16 @@ class Visitor:
         self._visits = 0
         self.answers: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
+
+    def rush(self) -> None:
+        """Come as a crowd: the pools of connections and threads fill to their bounds now, not by chance in mid-run."""
+        base = self._url_file.read_text(encoding="utf-8").strip()
+        paths = ["/api/alerts?limit=1000"] * (4 * _CROWD)
+        with (
+            httpx.Client(base_url=base, timeout=_PATIENCE_S, trust_env=False, limits=_NO_LIMITS) as client,
+            ThreadPoolExecutor(_CROWD) as crowd,
+        ):
+            list(crowd.map(lambda path: self._ask(client, "GET", path), paths))
 
     def visit(self) -> None:
         """Come, look, leave: no connection stays open."""
