@@ -1,5 +1,6 @@
 """The JSON API and the pictures: what the page shows, for programs."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as Part
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,6 +94,7 @@ def create_app(
     app.add_middleware(Gate, access=access)
     app.exception_handler(StoreUnavailable)(_later)
     app.exception_handler(StorageFull)(_later)
+    app.exception_handler(RequestValidationError)(_wrong)
 
     @app.get("/healthz")
     def healthz(request: Request) -> JSONResponse:
@@ -197,6 +200,13 @@ def _picture(folder: Path, path: str) -> Response:
     if content is None:
         raise HTTPException(404, "no such picture")
     return Response(content, media_type=_PICTURES[file.suffix], headers={"Cache-Control": "private, no-cache"})
+
+
+def _wrong(_request: Request, error: Exception) -> Response:
+    """Say what is wrong with a request without quoting it: what was sent need not even be Unicode."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    said = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
+    return Response(json.dumps({"detail": said}), 422, media_type="application/json")
 
 
 def _later(_request: Request, error: Exception) -> JSONResponse:
