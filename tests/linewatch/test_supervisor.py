@@ -106,10 +106,11 @@ PROGRAM = """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, (lambda *_: None) if "deaf" in rest else (lambda *_: stop.set()))
     lifeline.hold()
+    progress = Progress.open()
+    if not {"mute", "camera"} & set(rest): progress.moves("main")
     say("start")
     if "fail" in rest: sys.exit(1)
     if "end" in rest: sys.exit(0)
-    progress = Progress.open()
     if "mute" in rest: time.sleep(3600)
     if "camera" in rest:
         progress.waits("grab")
@@ -240,7 +241,8 @@ def test_a_program_that_does_not_exist_is_a_crash_loop_not_a_crash(supervise):
 
 
 def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(supervise, role):
-    with supervise(role("worker", silent_s=8.0), role("other", silent_s=8.0)) as running:
+    roles = [role(name, silent_s=8.0, start_s=30.0) for name in ("worker", "other")]
+    with supervise(*roles) as running:
         eventually(lambda: len(running.log()) == 2, "both run")
         pid = running.role("worker")["pid"]
         os.kill(pid, signal.SIGSTOP)
