@@ -19,8 +19,8 @@ $(INSTALLED): pyproject.toml
 demo: install  ## watch a synthetic factory for a minute, then print what happened
 	$(BIN)/linewatch demo
 
-test: install  ## unit, property and system tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
+test: install  ## unit, property and system tests, with coverage, JOBS=2 files at a time
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: install  ## format, lint, types and the import contract, as CI checks them
 	$(BIN)/ruff format --check .
