@@ -19,6 +19,7 @@ from typing import Literal
 from ingest.figures import Figures
 from ingest.frame import Frame
 from ingest.ranges import Ranges
+from ingest.turnaround import Turnaround
 
 PATIENCE_S = 5.0
 """How long after its deadline a frame in flight may stay without an answer before it is given up."""
@@ -42,6 +43,7 @@ class GivenUp:
 class _Flight:
     frame: Frame
     worker: str
+    sent: float
 
 
 class Ledger:
@@ -57,6 +59,7 @@ class Ledger:
         self._policy = policy
         self._capacity = capacity
         self._deadline_s = deadline_s
+        self._turnaround = Turnaround(deadline_s)
         self._waiting: OrderedDict[int, Frame] = OrderedDict()
         self._flying: OrderedDict[int, _Flight] = OrderedDict()
         self._bytes = 0
@@ -85,6 +88,10 @@ class Ledger:
         """Frames that `worker` holds."""
         return sum(flight.worker == worker for flight in self._flying.values())
 
+    def room(self, worker: str, granted: int) -> int:
+        """How many frames `worker`, which has granted so many, may be sent now."""
+        return min(granted - self.in_flight(worker), self._turnaround.window - len(self._flying))
+
     def figures(self) -> Figures:
         """What there is, and what was given up and sent again so far."""
         return Figures(
@@ -107,12 +114,12 @@ class Ledger:
         while self._bytes > self._capacity and len(self._waiting) > 1:
             self._give_up(next(iter(self._waiting)), "unknown", "overflow")
 
-    def send(self, worker: str) -> Frame | None:
+    def send(self, worker: str, now: float) -> Frame | None:
         """Move the next frame into `worker`'s hands: the oldest for `every`, the only one for `latest`."""
         if not self._waiting:
             return None
         seq, frame = self._waiting.popitem(last=False)
-        self._flying[seq] = _Flight(frame, worker)
+        self._flying[seq] = _Flight(frame, worker, now)
         return frame
 
     def unsend(self, seqs: Iterable[int]) -> None:
@@ -148,21 +155,25 @@ class Ledger:
             self._give_up(seq, "unknown", reason)
 
     def expire(self, now: float) -> None:
-        """Give up what has missed its deadline."""
+        """Give up what has missed its deadline, or will have by the time it could be judged."""
         if self._deadline_s is None:
             return
+        in_time_s = self._deadline_s - self._turnaround.usual_s
         for seq, frame in list(self._waiting.items()):
-            if now - frame.mono_ns / 1e9 > self._deadline_s:
+            if now - frame.mono_ns / 1e9 > in_time_s:
                 self._give_up(seq, "unknown", "late")
         for seq, flight in list(self._flying.items()):
             if now - flight.frame.mono_ns / 1e9 > self._deadline_s + PATIENCE_S:
                 self._give_up(seq, "unknown", "no answer")
 
-    def settle(self, ranges: Iterable[tuple[int, int]]) -> list[Frame]:
+    def settle(self, ranges: Iterable[tuple[int, int]], now: float) -> list[Frame]:
         """Forget what has its outcome in storage; the frames that were still held."""
         frames = []
         for first, last in ranges:
             for seq in self._held(first, last):
+                flight = self._flying.get(seq)
+                if flight is not None:
+                    self._turnaround.returned(flight.sent, now, under_way=len(self._flying))
                 frame = self._drop(seq)
                 if frame is not None:
                     frames.append(frame)

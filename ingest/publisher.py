@@ -163,7 +163,7 @@ class Publisher:
             if ack.retry:
                 self._ledger.retry(ack.ranges)
                 return
-            frames = self._ledger.settle(ack.ranges)
+            frames = self._ledger.settle(ack.ranges, time.monotonic())
             self._lock.notify_all()
         for frame in frames:
             log.debug("settled", verdict=frame.id, worker=link.worker)
@@ -192,16 +192,16 @@ class Publisher:
         while True:
             with self._lock:
                 link = self._freest()
-                frame = self._ledger.send(link.worker) if link is not None and link.worker is not None else None
+                frame = None
+                if link is not None and link.worker is not None:
+                    frame = self._ledger.send(link.worker, time.monotonic())
             if link is None or frame is None:
                 return
             self._send_frame(link, frame)
 
     def _freest(self) -> WorkerLink | None:
         """The worker with the most unused credits; of a line that is pinned, the one it stays with."""
-        free = [
-            (link.credits - self._ledger.in_flight(link.worker), link) for link in self._candidates() if link.worker
-        ]
+        free = [(self._ledger.room(link.worker, link.credits), link) for link in self._candidates() if link.worker]
         room, link = max(free, key=lambda pair: pair[0], default=(0, None))
         return link if room > 0 else None
 

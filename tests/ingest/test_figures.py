@@ -31,13 +31,13 @@ def test_figures_account_for_every_frame(steps: list[str], policy: str) -> None:
                 ledger.admit(frame(seq))
                 seq += 1
             case "send":
-                ledger.send("w")
+                ledger.send("w", 0.0)
             case "lost":
                 assert ledger.worker_lost("w") == before.in_flight
             case "expire":
                 ledger.expire(seq)
             case "settle":
-                settled += len(ledger.settle([(0, max(0, seq - 2))]))
+                settled += len(ledger.settle([(0, max(0, seq - 2))], 0.0))
             case "abandon":
                 ledger.abandon_all("capture stopped")
         told = ledger.figures()

@@ -28,16 +28,16 @@ def test_frames_leave_in_order_and_go_back_when_their_worker_is_lost():
     book = ledger()
     for seq in range(3):
         book.admit(frame(seq))
-    assert [book.send("w0").seq, book.send("w1").seq] == [0, 1]
+    assert [book.send("w0", 0.0).seq, book.send("w1", 0.0).seq] == [0, 1]
     assert book.worker_lost("w0") == 1
-    assert [book.send("w1").seq, book.send("w1").seq, book.send("w1")] == [0, 2, None]
+    assert [book.send("w1", 0.0).seq, book.send("w1", 0.0).seq, book.send("w1", 0.0)] == [0, 2, None]
 
 
 def test_latest_keeps_only_the_freshest_and_counts_the_others_as_skipped():
     book = ledger("latest")
     for seq in range(5):
         book.admit(frame(seq))
-    assert book.send("w0").seq == 4
+    assert book.send("w0", 0.0).seq == 4
     assert gaps(book) == [("skipped", "superseded", [(0, 3)])]
 
 
@@ -46,7 +46,7 @@ def test_a_full_buffer_gives_up_the_oldest_waiting_frame():
     for seq in range(4):
         book.admit(frame(seq))
     assert gaps(book) == [("unknown", "overflow", [(0, 1)])]
-    assert book.send("w0").seq == 2
+    assert book.send("w0", 0.0).seq == 2
 
 
 @given(st.integers(1, 400), st.lists(st.integers(1, 8), min_size=1, max_size=30))
@@ -54,9 +54,9 @@ def test_who_waits_while_the_buffer_is_full_never_loses_a_frame(capacity, arriva
     book = ledger(capacity=capacity)
     for seq in range(sum(arrivals)):
         while book.full:
-            sent = book.send("w0")
+            sent = book.send("w0", 0.0)
             assert sent is not None
-            book.settle([(sent.seq, sent.seq)])
+            book.settle([(sent.seq, sent.seq)], 0.0)
         book.admit(frame(seq))
     assert gaps(book) == []
 
@@ -64,7 +64,7 @@ def test_who_waits_while_the_buffer_is_full_never_loses_a_frame(capacity, arriva
 def test_deadlines_close_what_waits_and_what_is_never_answered():
     book = ledger(deadline_s=1.0)
     book.admit(frame(0))
-    book.send("w0")
+    book.send("w0", 0.0)
     book.admit(frame(1))
     book.expire(1.5)
     assert gaps(book) == [("unknown", "late", [(1, 1)])]
@@ -79,7 +79,7 @@ def test_a_gap_is_told_again_until_it_is_acknowledged():
     assert gaps(book, now=0) == [("skipped", "superseded", [(0, 0)])]
     assert gaps(book, now=GAP_RESEND_S / 2) == []
     assert gaps(book, now=GAP_RESEND_S) == [("skipped", "superseded", [(0, 0)])]
-    book.settle([(0, 0)])
+    book.settle([(0, 0)], 0.0)
     assert gaps(book, now=100) == []
     assert book.open == 1
 
@@ -101,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def send(self, worker):
-        sent = self.book.send(worker)
+        sent = self.book.send(worker, self.now)
         if sent is not None:
             assert sent.seq not in self.flying
             assert sent.seq not in self.settled
@@ -116,7 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def answer(self, data):
         seq = data.draw(st.sampled_from(sorted(self.flying)))
-        self.book.settle([(seq, seq)])
+        self.book.settle([(seq, seq)], self.now)
         self.settled.add(seq)
         del self.flying[seq]
 
@@ -128,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def tell_and_hear(self):
         for gap in self.book.gaps(self.now):
-            self.book.settle(gap.ranges)
+            self.book.settle(gap.ranges, self.now)
             for first, last in gap.ranges:
                 self.settled |= set(range(first, last + 1))
                 self.flying = {seq: w for seq, w in self.flying.items() if not first <= seq <= last}
