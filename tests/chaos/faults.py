@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import camera
-from tests.chaos.plant import REMOTE, WORKERS, Plant
+from tests.chaos.plant import LOCAL, REMOTE, WORKERS, Plant
 from tests.chaos.stranger import babble, knock
 
 Heal = Callable[[], None]
@@ -79,6 +79,12 @@ def _pause(*roles: str) -> Callable[[Plant, random.Random], Heal]:
         return heal
 
     return strike
+
+
+def _hang(plant: Plant, draw: random.Random) -> Heal:
+    """A process that never moves again: only the supervisor's watch on progress ends it."""
+    plant.signal(draw.choice((*_WORKERS, f"capture {LOCAL}", "alerts", "redis")), signal.SIGSTOP)
+    return _nothing
 
 
 @dataclass(slots=True)
@@ -218,6 +224,7 @@ FAULTS = (
     Fault("pause capture", _pause(), hold=(0.5, 6.0)),
     Fault("pause alerts", _pause("alerts"), hold=(0.5, 6.0)),
     Fault("pause redis", _pause("redis"), hold=(0.5, 4.0)),
+    Fault("hang", _hang, weight=0.2),
     Fault("slow worker", _slow, hold=(1.0, 4.0)),
     Fault("redis disk full", _fill("redis"), hold=(0.5, 3.0)),
     Fault("evidence disk full", _fill("evidence"), hold=(0.5, 3.0)),

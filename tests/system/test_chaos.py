@@ -11,8 +11,8 @@ import pytest
 from tests.chaos.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
-SLOW = {"kill supervisor", "kill all", "restart all"}
-"""Everything starts anew: twenty seconds and more each."""
+SLOW = {"kill supervisor", "kill all", "restart all", "hang"}
+"""Everything starts anew, or is waited for: twenty seconds and more each."""
 QUICK = [fault.name for fault in FAULTS if fault.name not in SLOW]
 
 
