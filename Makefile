@@ -19,8 +19,9 @@ $(INSTALLED): pyproject.toml
 demo: install  ## watch a synthetic factory for a minute, then print what happened
 	$(BIN)/linewatch demo
 
+JOBS ?= 2
 test: install  ## unit, property and system tests, with coverage, JOBS=2 files at a time
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --cov --cov-report=term:skip-covered $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: install  ## format, lint, types and the import contract, as CI checks them
 	$(BIN)/ruff format --check .
@@ -37,15 +38,18 @@ bench: install  ## overhead, accuracy and promises on this machine; see benchmar
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/promises.py
 
-MINUTES ?= 60
+FAULTS ?= 500
+SEED ?= 0
 chaos: install  ## hurt a running plant FAULTS=500 times by SEED=0, see whether a promise breaks; see docs/reliability.md
-	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),500) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) --seed $(SEED)
 
+MINUTES ?= 60
 soak: install  ## an hour of full load (MINUTES=60), at the end of which nothing may have grown; see docs/reliability.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
+INPUTS ?= 1000000
 fuzz: install  ## hostile messages against the wire and a worker: make fuzz [INPUTS=1000000] [SEED=0]
-	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED)
 
 sbom: install  ## what is installed, as CycloneDX: var/sbom.json; needs no network
 	$(BIN)/python .ci/sbom.py var/sbom.json
