@@ -85,8 +85,10 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
 def run_alerts(config: Path) -> None:
     """Run the alert service: rules, history, deliveries and the operators' page."""
     loaded, stop = _enter("alerts", None, config)
+    from alerts.allocator import give_back  # noqa: PLC0415 - imported with the stage it belongs to
     from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
 
+    give_back()
     workers = [worker.name for worker in loaded.workers]
     service = AlertService(
         loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
