@@ -63,6 +63,8 @@ class Evidence(BaseModel):
     """The frame with which S left 0; None while it is 0."""
     frames: int = 0
     """Frames since then."""
+    first_ns: int | None = None
+    """First frame of an open event; None while none is open."""
     last_ns: int = 0
     """Last frame that keeps an open event going."""
     worst: Sighting | None = None
@@ -75,6 +77,7 @@ class Evidence(BaseModel):
             update={
                 "hit_ns": None if self.hit_ns is None else self.hit_ns - back_ns,
                 "total_ns": None if self.total_ns is None else self.total_ns - back_ns,
+                "first_ns": None if self.first_ns is None else self.first_ns - back_ns,
                 "last_ns": self.last_ns - back_ns,
             }
         )

@@ -43,6 +43,15 @@ def raised(state: RuleState, name: str, alert: Alert, out: list[Transition]) -> 
     )
 
 
+def told_at_once(name: str, alert: Alert, out: list[Transition]) -> None:
+    """Raise and clear an alert that is over already, beside whatever is open."""
+    alert = alert.model_copy(update={"id": f"{name}/{alert.kind}"})
+    out.append(Transition(change=Change.RAISED, alert=alert, at_ns=alert.raised_ns))
+    over_ns = max(alert.raised_ns, alert.ended_ns or 0)
+    alert = alert.model_copy(update={"cleared_ns": over_ns})
+    out.append(Transition(change=Change.CLEARED, alert=alert, at_ns=over_ns))
+
+
 def cleared(state: RuleState, kind: AlertKind, at_ns: int, rules: AlertRules, out: list[Transition]) -> RuleState:
     """Close an alert as of a time, which is what its cool-down counts from."""
     alert = state.open[kind]

@@ -8,7 +8,8 @@ Each kind of alert has a file in `alerts/kinds`, and what it is made of one besi
 `alerts.camera`, `alerts.drift`, `alerts.golden`. Laws (tests/alerts/test_rules.py):
 
 - at most one open alert of a kind and line, and one of the camera's condition; each raise is followed by exactly one
-  clear, or is open at the end;
+  clear, or is open at the end; beside an open defect, one that comes late and was over before it is raised and cleared
+  at once;
 - `unknown` never clears a defect; passes alone raise none, unless evidence that adds up is asked for (`cusum`);
 - a wall clock that is set back neither raises nor clears: the remembered times move with it (`alerts.clock`).
 """

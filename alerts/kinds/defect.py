@@ -1,8 +1,8 @@
 """A defect: opened when the evidence suffices, one for each event, with the event's worst frame."""
 
 from alerts.config import AlertRules
-from alerts.evidence import NS, Evidence, weigh
-from alerts.opening import alert_for, changed, cleared, gone_on, may_raise, raised
+from alerts.evidence import NS, Evidence, Sighting, counts, weigh
+from alerts.opening import alert_for, changed, cleared, gone_on, may_raise, raised, told_at_once
 from alerts.state import RuleState
 from alerts.texts import added_text, defect_text
 from storage.records import Alert, AlertKind, Transition, Verdict
@@ -15,12 +15,20 @@ def judged(
 ) -> RuleState:
     """Add one judged verdict."""
     event = _KIND in state.open
+    if event and not newest and _apart(state, verdict, rules, at_ns=at_ns):
+        alert = alert_for(verdict, _KIND, defect_text(verdict, rules), started_ns=at_ns)
+        told_at_once(verdict.id, _with_worst(alert, _alone(verdict)), out)
+        return state
     evidence, weighed = weigh(state.evidence, verdict, rules, at_ns=at_ns, newest=newest, event=event)
     state = state.model_copy(update={"evidence": evidence})
     if event:
         if weighed.goes_on:
             state = gone_on(state, _KIND, at_ns)
-            state = changed(state, _with_worst(state.open[_KIND], evidence))
+            alert = _with_worst(state.open[_KIND], evidence)
+            if evidence.first_ns is not None and at_ns < evidence.first_ns:  # a straggler: it began with that one
+                alert = alert.model_copy(update={"started_ns": min(alert.started_ns or at_ns, at_ns)})
+                state = state.model_copy(update={"evidence": evidence.model_copy(update={"first_ns": at_ns})})
+            state = changed(state, alert)
         return state
     if weighed.started_ns is None or not may_raise(state, _KIND, at_ns):
         return state
@@ -31,7 +39,24 @@ def judged(
     alert = alert_for(verdict, _KIND, text, started_ns=weighed.started_ns, count=weighed.count)
     if alert.evidence is None and evidence.pictured is not None:
         alert = alert.model_copy(update={"evidence": evidence.pictured.evidence})
+    state = state.model_copy(update={"evidence": evidence.model_copy(update={"first_ns": weighed.started_ns})})
     return raised(state, verdict.id, _with_worst(alert, evidence), out)
+
+
+def _apart(state: RuleState, verdict: Verdict, rules: AlertRules, *, at_ns: int) -> bool:
+    """Whether a reject that comes late was over before the open event began: another part, with an alert of its own.
+
+    Only where one reject suffices. Where evidence must gather, what a frame would have decided in its place is not
+    known any more: it counts for the open event, which then began with it.
+    """
+    first_ns = state.evidence.first_ns
+    suffices = rules.raise_.k == 1 and rules.min_duration == 0 and counts(verdict, rules)
+    return suffices and first_ns is not None and at_ns + round(rules.clear_after * NS) < first_ns
+
+
+def _alone(verdict: Verdict) -> Evidence:
+    seen = Sighting.of(verdict)
+    return Evidence(worst=seen, pictured=None if seen.evidence is None else seen)
 
 
 def over_ns(state: RuleState, rules: AlertRules) -> int:

@@ -135,6 +135,49 @@ def test_a_late_reject_of_an_older_frame_is_not_swallowed() -> None:
     assert told(changes) == [("raised", "defect"), ("cleared", "defect")] * 2
 
 
+def test_a_straggler_from_before_an_open_event_has_an_alert_of_its_own() -> None:
+    verdicts = [verdict(20, "reject", 20), verdict(3, "reject", 3), verdict(21, "reject", 21), verdict(40, "pass", 40)]
+    _, changes = play(verdicts, rules(clear_after=5))
+    assert told(changes) == [("raised", "defect")] * 2 + [("cleared", "defect")] * 2
+    event, straggler = changes[0].alert, changes[1].alert
+    assert straggler.verdict == verdicts[1].id
+    assert straggler.worst_verdict == verdicts[1].id
+    assert changes[2].alert.id == straggler.id
+    assert (changes[3].alert.id, changes[3].alert.count, changes[3].alert.started_ns) == (event.id, 2, event.started_ns)
+
+
+def test_where_evidence_gathers_a_straggler_is_where_the_open_event_began() -> None:
+    verdicts = [verdict(20, "reject", 20), verdict(21, "reject", 21), verdict(3, "reject", 3), verdict(40, "pass", 40)]
+    _, changes = play(verdicts, rules(clear_after=5, **{"raise": "2 of 3"}))
+    assert told(changes) == [("raised", "defect"), ("cleared", "defect")]
+    assert changes[1].alert.started_ns == verdicts[2].captured_ns
+    assert changes[1].alert.count == 3
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["pass", "pass", "reject", "unknown"]), st.sampled_from([0.1, 1.0, 6.0]))),
+    st.data(),
+)
+def test_every_reject_is_in_exactly_one_alert_in_whatever_order_they_come(
+    frames: list[tuple[str, float]], data: st.DataObject
+) -> None:
+    at, verdicts = 0.0, []
+    for seq, (status, pause) in enumerate(frames):
+        at += pause
+        verdicts.append(verdict(seq, status, at))
+    late = data.draw(st.lists(st.integers(0, 5), min_size=len(verdicts), max_size=len(verdicts)))
+    order = sorted(range(len(verdicts)), key=lambda seq: seq + late[seq])
+    state, changes = play([verdicts[seq] for seq in order], rules(clear_after=0.5))
+    alerts = [a for a in final_alerts(state, changes).values() if a.kind is AlertKind.DEFECT]
+    for one in verdicts:
+        if one.status is Status.REJECT:
+            own = [a for a in alerts if a.verdict == one.id]
+            around = [
+                a for a in alerts if (a.started_ns or a.raised_ns) <= one.captured_ns <= (a.ended_ns or a.raised_ns)
+            ]
+            assert len(own) == 1 or (not own and around)
+
+
 # --- the clock is set back -------------------------------------------------------------------------------------
 
 
@@ -394,15 +437,24 @@ def test_law_whatever_happens(story: list[Happening], of: AlertRules) -> None:
         state, changes = happen(state, what, of)
         assert happen(RuleState.model_validate_json(before.model_dump_json()), what, of) == (state, changes)
         whole += changes
+        straggler: str | None = None
         for change in changes:
             alert = change.alert
             if change.change is Change.RAISED:
-                assert alert.kind not in open_now
+                assert straggler is None
                 assert alert.id not in seen
                 seen.add(alert.id)
-                open_now[alert.kind] = alert
+                if alert.kind in open_now:
+                    assert alert.kind is AlertKind.DEFECT
+                    straggler = alert.id
+                else:
+                    open_now[alert.kind] = alert
             else:
-                assert open_now.pop(alert.kind).id == alert.id
+                if straggler is not None:
+                    assert alert.id == straggler
+                    straggler = None
+                else:
+                    assert open_now.pop(alert.kind).id == alert.id
                 assert alert.cleared_ns is not None
                 assert alert.cleared_ns >= max(alert.raised_ns, alert.ended_ns or 0)
                 if alert.kind is AlertKind.DEFECT:
@@ -411,6 +463,7 @@ def test_law_whatever_happens(story: list[Happening], of: AlertRules) -> None:
             assert alert.started_ns <= alert.raised_ns
             assert alert.ended_ns is None or alert.ended_ns >= alert.started_ns
             assert alert.text
+        assert straggler is None
         assert len(set(open_now) & set(camera.KINDS.values())) <= 1
         assert {k: a.id for k, a in open_now.items()} == {k: a.id for k, a in state.open.items()}
         for kind, alert in state.open.items():
