@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from alerts.follower import BATCH, KEEP
@@ -151,9 +152,12 @@ def after_warm_up(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def grows(counts: Sequence[int]) -> bool:
-    """Whether the last quarter reaches higher than the second one did; the first is the warm-up."""
+    """Whether the last quarter usually is above all of the second one; the first is the warm-up.
+
+    Usually: a connection that is just being accepted when a sample is taken is no growth.
+    """
     quarter = len(counts) // 4
-    return quarter > 0 and max(counts[-quarter:]) > max(counts[quarter : 2 * quarter])
+    return quarter > 0 and median(counts[-quarter:]) > max(counts[quarter : 2 * quarter])
 
 
 def _role(samples: Sequence[Sample], settled: Sequence[Sample], name: str) -> Role:

@@ -93,8 +93,8 @@ def test_a_leak_of_ten_megabytes_an_hour_is_a_fault_of_a_long_run_only():
 @pytest.mark.parametrize(
     ("samples", "end", "fault"),
     [
-        (changed(run(), 700, fds=lambda _: 23), None, "alerts: file descriptors grow, 22 to 23"),
-        (changed(run(), 700, threads=lambda _: 7), None, "alerts: threads grow"),
+        (changed(run(), 600, fds=lambda _: 23), None, "alerts: file descriptors grow, 22 to 23"),
+        (changed(run(), 600, threads=lambda _: 7), None, "alerts: threads grow"),
         (changed(run(), 300, None, evidence_mb=CAP_MB * 1.02)[:302] + run()[302:], None, "evidence: 20.4 MB"),
         (changed(run(), 600, None, wal_mb=40.0), None, "history's write-ahead log: 40.0 MB"),
         (changed(run(), 600, None, stream=50_000), None, "verdict stream: 50000.0 entries"),
