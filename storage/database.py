@@ -26,6 +26,7 @@ BUSY_S = 5.0
 """How long a statement waits for another writer."""
 STATEMENT_S = 30.0
 """How long a statement may take on a server."""
+_CACHE_KIB = 256
 _WRITE = "linewatch_write"
 _MEANINGS: tuple[tuple[tuple[str, ...], type[StorageError], str], ...] = (
     (
@@ -203,7 +204,14 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver's guess
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000:.0f}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_S * 1000:.0f}",
+        # Each connection of the pool has its own and fills it as the history grows; the kernel caches the file anyway.
+        f"cache_size={-_CACHE_KIB}",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
