@@ -44,11 +44,13 @@ def raised(state: RuleState, name: str, alert: Alert, out: list[Transition]) -> 
 
 
 def told_at_once(name: str, alert: Alert, out: list[Transition]) -> None:
-    """Raise and clear an alert that is over already, beside whatever is open."""
-    alert = alert.model_copy(update={"id": f"{name}/{alert.kind}"})
-    out.append(Transition(change=Change.RAISED, alert=alert, at_ns=alert.raised_ns))
+    """Raise and clear an alert that is over already, beside whatever is open.
+
+    It is never open, not even between the two: the history holds one open alert of a kind at most.
+    """
     over_ns = max(alert.raised_ns, alert.ended_ns or 0)
-    alert = alert.model_copy(update={"cleared_ns": over_ns})
+    alert = alert.model_copy(update={"id": f"{name}/{alert.kind}", "cleared_ns": over_ns})
+    out.append(Transition(change=Change.RAISED, alert=alert, at_ns=alert.raised_ns))
     out.append(Transition(change=Change.CLEARED, alert=alert, at_ns=over_ns))
 
 

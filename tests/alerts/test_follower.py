@@ -102,6 +102,22 @@ def test_verdicts_become_alerts_messages_and_counts(
     assert history.alerts()[0].count == 3
 
 
+def test_a_straggler_from_before_an_open_event_is_told_beside_it(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    first, *_, last = belt.verdicts("reject", *["pass"] * 200, "reject")
+    follower = make(redis_client, history)
+    lines.record([last])
+    follow_all(follower)
+    lines.record([first])
+    follow_all(follower)
+    assert {alert.verdict for alert in history.alerts()} == {first.id, last.id}
+    assert [alert.verdict for alert in history.alerts(open=True)] == [last.id]
+    assert history.events(f"{first.id}/defect") == [Change.RAISED, Change.CLEARED]
+    due = [delivery.key for delivery in history.due("hook", now_ns=1)]
+    assert due == [f"{last.id}/defect:raised", f"{first.id}/defect:raised"]
+
+
 def test_a_restart_goes_on_where_the_history_ends(
     lines: Lines, redis_client: redis.Redis, history: History, belt: Any
 ) -> None:

@@ -3,8 +3,10 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -23,7 +25,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("var/chaos"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    began, stop = time.monotonic(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # ends after the fault at hand, and judges what there is
+        signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="lw-", dir="/tmp") as folder:
         report = campaign(
             Path(folder) / "plant",
@@ -31,6 +35,7 @@ def main() -> int:
             seed=options.seed,
             only=tuple(options.only),
             log=options.out / "plant.log",
+            stop=stop,
         )
     report["minutes"] = round((time.monotonic() - began) / 60, 1)
     (options.out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")

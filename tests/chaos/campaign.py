@@ -3,6 +3,7 @@
 import random
 import statistics
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,8 +29,10 @@ _RESCORED = 1000
 _SHOWN = 20
 
 
-def campaign(folder: Path, *, faults: int, seed: int, only: Sequence[str], log: Path) -> dict[str, Any]:
-    """Run `faults` faults of a seed; the report."""
+def campaign(
+    folder: Path, *, faults: int, seed: int, only: Sequence[str], log: Path, stop: threading.Event
+) -> dict[str, Any]:
+    """Run `faults` faults of a seed, or until `stop`; the report of what was."""
     log.unlink(missing_ok=True)
     plant = Plant(folder, log=log)
     try:
@@ -40,10 +43,11 @@ def campaign(folder: Path, *, faults: int, seed: int, only: Sequence[str], log: 
         kinds = [fault for fault in FAULTS if fault.name not in plant.left_out]
         if only:
             kinds = [fault for fault in kinds if fault.name.startswith(tuple(only))]
-        struck = [
-            _strike(plant, fault, draw, number)
-            for number, (fault, draw) in enumerate(islice(schedule(kinds, seed=seed), faults), 1)
-        ]
+        struck = []
+        for number, (fault, draw) in enumerate(islice(schedule(kinds, seed=seed), faults), 1):
+            if stop.is_set():
+                break
+            struck.append(_strike(plant, fault, draw, number))
         books = plant.finish()
         rescored = _rescore(plant, books, seed)
         books = Books(**{name: getattr(books, name) for name in Books.__slots__} | {"rescored": rescored})
