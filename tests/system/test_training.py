@@ -77,7 +77,7 @@ def test_killed_and_resumed_it_writes_the_very_bytes_of_a_training_left_alone(si
     assert listed == ""
     _, logs = run(*FIT, *long, "--out", "m/broken", "--resume", site=site)
     (resumed,) = [entry for entry in logs if "goes on from its checkpoint" in str(entry["event"])]
-    assert 0 < resumed["epoch"] < resumed["of"] == 100
+    assert 0 <= resumed["epoch"] < resumed["of"] == 100  # 0: a busy machine reached its first checkpoint that early
     run(*FIT, *long, "--out", "m/whole", site=site)
     assert learned(broken / "1") == learned(whole / "1")
     assert not (broken / CHECKPOINT.parent).exists()
