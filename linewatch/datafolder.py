@@ -40,16 +40,7 @@ def claim(data: Path, *, restoring: bool = False) -> Iterator[None]:
     make(data)
     if (data / RESTORING).exists() and not restoring:
         raise ConfigError(f"{data}: a restore was interrupted here: run `linewatch restore` again, with --replace")
-    with (data / _LOCK).open("a+", encoding="utf-8") as lock:
-        if not _taken(lock):
-            lock.seek(0)
-            other = lock.read().strip() or "unknown"
-            raise AlreadyRunning(
-                f"{data} is in use by another `linewatch up` (process {other}): stop that one, or set another `data:`"
-            )
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with _holding(data / _LOCK, f"{data} is in use by another `linewatch up`"):
         yield
 
 
@@ -62,16 +53,7 @@ def only(data: Path, role: str) -> Iterator[None]:
         AlreadyRunning: there is one.
     """
     make(data)
-    with (data / f"{role}.lock").open("a+", encoding="utf-8") as lock:
-        if not _taken(lock):
-            lock.seek(0)
-            other = lock.read().strip() or "unknown"
-            raise AlreadyRunning(
-                f"{data}: `linewatch {role}` runs here already (process {other}): stop that one, or set another `data:`"
-            )
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with _holding(data / f"{role}.lock", f"{data}: `linewatch {role}` runs here already"):
         yield
 
 
@@ -88,6 +70,20 @@ def owner(data: Path) -> int | None:
             said = lock.read().strip()
             return int(said) if said.isdecimal() else 0
         return None
+
+
+@contextmanager
+def _holding(path: Path, taken: str) -> Iterator[None]:
+    """Hold a lock, with our process id in its file; `taken` says what it means that somebody else does."""
+    with path.open("a+", encoding="utf-8") as lock:
+        if not _taken(lock):
+            lock.seek(0)
+            other = lock.read().strip() or "unknown"
+            raise AlreadyRunning(f"{taken} (process {other}): stop that one, or set another `data:`")
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
 def _taken(lock: TextIO) -> bool:

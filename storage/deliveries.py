@@ -40,6 +40,21 @@ class Delivery:
         return f"{self.alert}:{self.change}"
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What one sink has not been told yet.
+
+    Attributes:
+        messages: how many.
+        attempts: failed so far, of all of them.
+        oldest_ns: when the first of them happened: wall clock, nanoseconds since the epoch.
+    """
+
+    messages: int
+    attempts: int
+    oldest_ns: int
+
+
 class Deliveries:
     """The part of the history that couriers work on. Threads may share it; errors are those of `History`."""
 
@@ -91,6 +106,19 @@ class Deliveries:
         query = select(t.sink, func.count()).where(t.delivered_ns.is_(None)).group_by(t.sink)
         with self._database.reading() as db:
             return {sink: count for sink, count in db.execute(query)}  # noqa: C416 - a Row is no tuple[str, int] to mypy
+
+    def backlog(self) -> dict[str, Backlog]:
+        """Sink -> what waits for it; a sink that has been told everything is not in it."""
+        t, event = tables.outbox.c, tables.alert_events.c
+        happened = and_(event.alert == t.alert, event.change == t.change)
+        query = (
+            select(t.sink, func.count(), func.sum(t.attempts), func.min(event.at_ns))
+            .select_from(tables.outbox.join(tables.alert_events, happened))
+            .where(t.delivered_ns.is_(None))
+            .group_by(t.sink)
+        )
+        with self._database.reading() as db:
+            return {row[0]: Backlog(int(row[1]), int(row[2]), int(row[3])) for row in db.execute(query)}
 
     def forget_delivered(self, *, before_ns: int) -> int:
         """Drop messages told before a time; the alerts and their events stay. Returns how many."""

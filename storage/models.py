@@ -8,7 +8,6 @@
         promotions.jsonl    what was promoted and rolled back, oldest first
 """
 
-import fcntl
 import json
 import re
 import shutil
@@ -38,12 +37,11 @@ from storage.bundle import (
     encode_calibration,
     encode_manifest,
 )
-from storage.durable import on_disk, replace_synced, sync_folder, write_synced
+from storage.durable import lock, on_disk, replace_synced, sync_folder, write_synced
 from storage.errors import BundleError
 
 __all__ = ["Bundle", "Manifest", "Registry", "open_bundle"]
 
-LOCK_S = 10.0
 _POINTER = "current"
 _HISTORY = "promotions.jsonl"
 _LEFT_BEHIND_S = 24 * 3600  # an unfinished folder this old belongs to a writer that was killed
@@ -227,17 +225,8 @@ class Registry:
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Be the only one who numbers or promotes; the kernel frees the lock of a killed process."""
-        give_up = time.monotonic() + LOCK_S
-        with (self._folder(name) / ".lock").open("a") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as exc:
-                    if time.monotonic() > give_up:
-                        raise BundleError(f"{lock.name}: another process holds it: end that, then try again") from exc
-                    time.sleep(0.02)
-                else:
-                    break
+        with (self._folder(name) / ".lock").open("a") as file:
+            lock(file.fileno(), file.name)
             yield
 
     def _next_version(self, name: str) -> int:

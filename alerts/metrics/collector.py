@@ -22,7 +22,6 @@ from storage.captures import Captures
 from storage.config import RetentionConfig, StorageConfig
 from storage.errors import StorageError
 from storage.history import History
-from storage.outbox import backlog
 from storage.records import Verdict
 from storage.unavailable import mapped
 from storage.workers import Workers
@@ -106,7 +105,7 @@ class SiteCollector(Collector):
     def _put_history(self, sheet: Sheet) -> str | None:
         """Say what waits in the outbox; returns how far the stream has been followed, None: not known."""
         try:
-            waiting, position = backlog(self._history), self._history.position()
+            waiting, position = self._history.backlog(), self._history.position()
         except StorageError:
             sheet.put("linewatch_history_up", 0)
             return None

@@ -9,8 +9,8 @@ from typing import Any
 
 from alerts.metrics.sheet import Sheet
 from alerts.metrics.table import CONDITIONS, REASONS, STATES
+from storage.deliveries import Backlog
 from storage.measures import Buckets
-from storage.outbox import Backlog
 from storage.records import Alert, LineState
 
 OTHER = "other"

@@ -346,9 +346,9 @@ def test_what_a_killed_writer_left_is_cleared_away_in_time(registry: Registry) -
 
 def test_a_lock_that_is_held_for_long_is_named(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     write(registry)
-    monkeypatch.setattr("storage.models.LOCK_S", 0.1)
+    monkeypatch.setattr("storage.durable.LOCK_S", 0.1)
     with (registry.root / "bottle" / ".lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(BundleError, match=r"\.lock: another process holds it"):
+        with pytest.raises(StorageError, match=r"\.lock: another process holds it"):
             registry.promote("bottle", 1)
     registry.promote("bottle", 1)
