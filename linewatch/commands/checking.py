@@ -47,8 +47,8 @@ def doctor(
 ) -> None:
     """Look at this machine: versions, GPU, disk, clocks, files, ports, Redis, cameras. Exit 1 only for BAD."""
     loaded = None if config is None else load(config)
-    from linewatch.checklist import show  # noqa: PLC0415 - brings rich
-    from linewatch.doctor import diagnose  # noqa: PLC0415 - brings redis and OpenCV
+    from linewatch.doctor.checklist import show  # noqa: PLC0415 - brings rich
+    from linewatch.doctor.diagnose import diagnose  # noqa: PLC0415 - brings redis and OpenCV
 
     raise typer.Exit(show(diagnose(loaded, config, look_at_cameras=not no_cameras), as_json=as_json))
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import redis
 
-from linewatch import cameras, reach
-from linewatch.belongings import belongings
-from linewatch.checklist import show
 from linewatch.config import Config, load
-from linewatch.doctor import diagnose
+from linewatch.doctor import cameras, reach
+from linewatch.doctor.belongings import belongings
+from linewatch.doctor.checklist import show
+from linewatch.doctor.diagnose import diagnose
+from linewatch.doctor.listeners import holder
+from linewatch.doctor.machine import machine
 from linewatch.findings import Finding, Grade, bad, good, note
-from linewatch.listeners import holder
-from linewatch.machine import machine
 from storage.captures import Captures
 from storage.server import RedisServer
 from storage.workers import Workers

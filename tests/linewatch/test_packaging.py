@@ -92,10 +92,16 @@ LOADS = {
         "alerts.metrics.serving",
         "storage.server",
         "linewatch.health",
-        "linewatch.doctor",
+        "linewatch.doctor.diagnose",
         "httpx",
     ],
-    "capture": ["ingest.service", "ingest.curve", "linewatch.health", "linewatch.doctor", "linewatch.cameras"],
+    "capture": [
+        "ingest.service",
+        "ingest.curve",
+        "linewatch.health",
+        "linewatch.doctor.diagnose",
+        "linewatch.doctor.cameras",
+    ],
 }
 
 

@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, files, disk, clock, GPU. Part of `linewatch doctor`."""
+"""What this machine has: cores, memory, files, disk, clock, GPU."""
 
 import ctypes
 import os

@@ -7,11 +7,11 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from linewatch.belongings import belongings
 from linewatch.config import Config
+from linewatch.doctor.belongings import belongings
+from linewatch.doctor.machine import machine
+from linewatch.doctor.reach import ports, store
 from linewatch.findings import Finding, bad, good, note
-from linewatch.machine import machine
-from linewatch.reach import ports, store
 from storage.errors import StorageError
 from storage.server import find_binary
 
@@ -66,7 +66,7 @@ def _parts() -> Iterator[Finding]:
 
 def _alone() -> Finding:
     """Our packages have generic names: another distribution's may have taken their place."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     strangers = [name for name in _OURS if Path(import_module(name).__file__ or "").resolve().parent.parent != home]
     if strangers:
         mend = "install linewatch in an environment of its own"
@@ -76,7 +76,7 @@ def _alone() -> Finding:
 
 def _cameras(config: Config) -> Iterator[Finding]:
     try:
-        from linewatch.cameras import cameras  # noqa: PLC0415 - brings OpenCV, which not every image has
+        from linewatch.doctor.cameras import cameras  # noqa: PLC0415 - brings OpenCV, which not every image has
     except ImportError as error:
         yield note("cameras", f"cannot be looked at from here ({error})", "run doctor on the hosts of the captures")
         return

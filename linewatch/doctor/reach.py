@@ -1,4 +1,4 @@
-"""Addresses to serve at, Redis, and other hosts' clocks. Part of `linewatch doctor`."""
+"""Addresses to serve at, Redis, and other hosts' clocks."""
 
 import statistics
 import time
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import redis
 
 from linewatch.config import Config
+from linewatch.doctor.listeners import holder
 from linewatch.findings import Finding, Grade, bad, good, note
 from linewatch.freeport import port_finding
-from linewatch.listeners import holder
 from storage.captures import Captures
 from storage.errors import StorageError
 from storage.server import connect, find_binary, socket_path

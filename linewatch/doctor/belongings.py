@@ -1,4 +1,4 @@
-"""Whose the files are, and who can read them. Part of `linewatch doctor`."""
+"""Whose the files are, and who can read them."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Whether each camera is reached: its name, a connection, one picture. Part of `linewatch doctor`.
+"""Whether each camera is reached: its name, a connection, one picture.
 
 Each look has a time-out, and cameras are looked at side by side: twenty that are off take no longer than one.
 """
