@@ -20,6 +20,7 @@ _ASK_EVERY_S = 1.0
 _LONGEST_LOOK_S = 5.0
 """Between two answers asked for at most this much counts as silence: the time-out of asking, and some."""
 _JOIN_S = 30.0
+_NOT_STARTED = 127  # as a shell would report it
 
 log = structlog.get_logger()
 
@@ -42,6 +43,10 @@ class Server(Protocol):
 
     def alive(self) -> bool:
         """Whether its process runs."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, a signal as its negative number; None: it runs, or was not started the last time."""
 
     def answers(self) -> bool:
         """Whether it says anything when asked; waits for a second or two at most."""
@@ -158,5 +163,6 @@ class Keeper:
                 self._stop.wait(0.1)
 
     def _ended(self) -> None:
+        code = self.server.exit_code
         with self._lock:
-            self._life.exited(time.monotonic(), -1)
+            self._life.exited(time.monotonic(), _NOT_STARTED if code is None else code)

@@ -101,6 +101,7 @@ class RedisServer:
         Raises:
             StorageError: there is no redis-server, one runs on these files already, or it does not start.
         """
+        self._process = None
         binary = find_binary()
         _private(self.folder)
         _private(self.socket.parent)
@@ -126,8 +127,8 @@ class RedisServer:
 
     def stop(self) -> None:
         """Let it end, by force after 10 s; does nothing when it does not run."""
-        process, self._process = self._process, None
-        if process is None:
+        process = self._process
+        if process is None or process.poll() is not None:
             return
         process.terminate()
         try:
@@ -145,6 +146,11 @@ class RedisServer:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, a signal as its negative number; None: it runs, or was not started the last time."""
+        return None if self._process is None else self._process.poll()
 
     def answers(self) -> bool:
         """Whether it says anything within 2 s, also that it cannot serve now: a process that hangs says nothing."""

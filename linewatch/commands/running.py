@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -58,11 +59,11 @@ def up(
 @app.command()
 def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of the line.")]) -> None:
     """Run the capture of one line."""
-    loaded, stop = _enter("capture", line, config)
+    loaded = _enter("capture", line, config)
     settings, endpoints = loaded.capture(line), loaded.endpoints()
     from ingest.service import capture as run  # noqa: PLC0415 - brings OpenCV
 
-    keys, progress = loaded.keys(*endpoints), Progress.open()
+    keys, progress, stop = loaded.keys(*endpoints), Progress.open(), _heed()
     told = {"moves": progress.moves, "waits": progress.waits}
     code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop, **told)
     # To a supervisor 0 means that the source has ended. One that somebody else stopped is to be started again.
@@ -72,23 +73,24 @@ def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of
 @app.command()
 def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name of the worker.")] = "w0") -> None:
     """Run one inference process."""
-    loaded, stop = _enter("worker", name, config)
+    loaded = _enter("worker", name, config)
     settings, endpoint, judges = loaded.worker(name), loaded.bind(name), loaded.judges()
     make_room(endpoint)
     from inference.worker import serve  # noqa: PLC0415 - brings torch
 
-    storage, keys, progress = loaded.storage, loaded.keys(endpoint), Progress.open()
+    storage, keys, progress, stop = loaded.storage, loaded.keys(endpoint), Progress.open(), _heed()
     told = {"moves": progress.moves, "waits": progress.waits}
     raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop, **told))
 
 
 def run_alerts(config: Path) -> None:
     """Run the alert service: rules, history, deliveries and the operators' page."""
-    loaded, stop = _enter("alerts", None, config)
+    loaded = _enter("alerts", None, config)
     from alerts.allocator import give_back  # noqa: PLC0415 - imported with the stage it belongs to
     from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
 
     give_back()
+    stop = _heed()
     workers = [worker.name for worker in loaded.workers]
     service = AlertService(
         loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
@@ -98,12 +100,19 @@ def run_alerts(config: Path) -> None:
         raise typer.Exit(service.run(stop, Progress.open().moves))
 
 
-def _enter(role: str, name: str | None, config: Path) -> tuple[Config, threading.Event]:
-    """Start a role: logs, the supervisor's lifeline, its configuration, and a polite end on SIGTERM."""
+def _enter(role: str, name: str | None, config: Path) -> Config:
+    """Start a role: logs, the supervisor's lifeline, its configuration; what is loaded hereafter may be given up."""
     telemetry.configure(role, name)
     os.environ.setdefault(telemetry.DEBUG, telemetry.DEFECTS)
     lifeline.hold()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    return load(config)
+
+
+def _heed() -> threading.Event:
+    """From now on a signal asks for a polite end, instead of ending what had nothing to finish yet."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    return load(config), stop
+    return stop

@@ -307,10 +307,14 @@ class FakeServer:
     """Stands in for the Redis server: dies on request, refuses to start once."""
 
     def __init__(self) -> None:
-        self.pid, self.refusals, self.said = 0, 1, []
+        self.pid, self.refusals, self.said, self.running = 0, 1, [], False
 
     def answers(self) -> bool:
         return True
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self.running else 3
 
     def kill(self) -> None:
         self.running = False
@@ -339,6 +343,7 @@ def test_the_server_is_started_first_restarted_and_stopped_last(supervise, role)
         assert [told[key] for key in ("pid", "state", "restarts", "hangs")] == [1, "running", 0, 0]
         server.running = False
         eventually(lambda: running.status()["redis"]["pid"] == 2, "the server is back, after one refusal")
+        assert running.status()["redis"]["last_exit"] == 3
         assert running.role("alerts")["restarts"] == 0
     assert server.said == ["start", "start", "stop"]
     assert running.log() == ["alerts start", "alerts end"]
@@ -361,6 +366,7 @@ def test_a_redis_that_hangs_is_killed_and_comes_back_with_what_it_had():
             assert not psutil.pid_exists(pid)
             assert client.get("kept") == "yes"
             assert keeper.describe()["restarts"] == 1
+            assert keeper.describe()["last_exit"] == -signal.SIGKILL
     finally:
         keeper.stop()
         shutil.rmtree(folder)

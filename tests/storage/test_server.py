@@ -70,6 +70,7 @@ def test_what_was_recorded_survives_kill_9(data: Path) -> None:
     os.kill(server.pid, signal.SIGKILL)
     while server.alive():
         time.sleep(0.01)
+    assert server.exit_code == -signal.SIGKILL
     assert server.socket.exists()
     with pytest.raises(StoreUnavailable, match=rf"unix://{server.socket} does not answer"):
         Lines(client).state("a")
@@ -78,6 +79,7 @@ def test_what_was_recorded_survives_kill_9(data: Path) -> None:
     assert Lines(client).record([VERDICT]) == [False]
     server.stop()
     assert not server.alive()
+    assert server.exit_code == 0
     client.close()
 
 
