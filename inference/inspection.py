@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from inference.engine import Judgement
 from inference.job import Job
-from inference.judge import Standard, judge, unknown
-from inference.recorder import Judged
+from inference.judge import Judged, Standard, judge, unknown
 from inference.smoothing import LineSmoother
 from ingest.frame import Condition
 

@@ -56,6 +56,17 @@ class Standard:
         return self.slack is not None and verdict.p_value is not None and -math.log(verdict.p_value) > self.slack
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A frame with its verdict, on its way to storage."""
+
+    job: Job
+    verdict: Verdict
+    anomaly_map: NDArray[np.float32] | None = None
+    standard: Standard | None = None
+    """What it was held to; None: it was not judged."""
+
+
 def judge(
     job: Job, *, score: float, anomaly_map: NDArray[np.float32], standard: Standard, worker: str, wall_ns: int
 ) -> Verdict:

@@ -9,59 +9,32 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from inference.bereaved import Bereaved
-from inference.job import Job
-from inference.judge import Standard
+from inference.judge import Judged
+from inference.pictures import Pace, Pictures
 from inference.tally import Tally
-from ingest.errors import ImageError
-from ingest.pictures import check_size
-from ingest.preprocess import RGB
 from ingest.wire import Beat, Gap, Portrait
 from storage.captures import Captures
-from storage.errors import StorageError, StoreUnavailable
+from storage.errors import StoreUnavailable
 from storage.evidence import EvidenceStore
 from storage.lines import Lines
 from storage.records import Status, Verdict
 from storage.workers import Workers
 
-UNKNOWN_EVIDENCE_S = 1.0
-"""At most one picture per line in this time for frames that were not judged: an overload must not feed itself."""
-WEAK_EVIDENCE_S = 1.0
-"""And for frames that passed, but speak against the scene: evidence that adds up to an alert has a picture to show."""
 UNKNOWN_SAID_S = 1.0
-"""And at most one log line for them: the others are logged for whoever debugs."""
+"""At most one log line per line in this time for frames that were not judged; whoever debugs sees all."""
 PRUNE_S = 60.0
 """How often the evidence store is brought back within its bounds."""
-LATEST_S = 1.0
-"""How often the picture shown as a line's latest is replaced."""
 MOST_OF_A_GAP = 100_000
 """Numbers of one message that are ended before others have their turn: an hour at 28 frames a second."""
-MAX_PORTRAIT_BYTES = 256 * 1024 * 1024
-"""Bound on the full-resolution pictures that wait to be written; further ones are not kept."""
 _BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _DEPTH = 64
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A frame with its verdict, on its way to storage."""
-
-    job: Job
-    verdict: Verdict
-    anomaly_map: NDArray[np.float32] | None = None
-    standard: Standard | None = None
-    """What it was held to; None: it was not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +91,15 @@ class Recorder:
         moves: Callable[[], None] = lambda: None,
         waits: Callable[[], None] = lambda: None,
     ) -> None:
-        self._lines, self._workers, self._evidence, self._name = lines, workers, evidence, name
+        self._lines, self._workers, self._name = lines, workers, name
         self._acknowledge, self._info = acknowledge, info
         self._captures, self._bereaved = captures, bereaved
         self._moves, self._waits = moves, waits
         self.tally = Tally()
         self._queue: queue.Queue[Item | None] = queue.Queue(_DEPTH)
-        self._portraits = threading.Lock()
-        self._portrait_bytes = 0
+        self._pictures = Pictures(evidence, tally=self.tally, worker=name)
+        self._unknown_said = Pace(UNKNOWN_SAID_S)
         self._abort = threading.Event()
-        self._pictured: dict[tuple[str, str], float] = {}
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -150,24 +122,18 @@ class Recorder:
 
     def tell(self, told: Told) -> bool:
         """Hand over a beat, gap or portrait without waiting; False when there is no room (it will be repeated)."""
-        match told:
-            case (Portrait(), bytes() as jpeg) if self._portrait_bytes + len(jpeg) > MAX_PORTRAIT_BYTES:
-                self.tally.refused()
-                return False
-            case (Portrait(), bytes() as jpeg):
-                self._count_portrait(len(jpeg))
+        jpeg = told[1] if isinstance(told, tuple) and isinstance(told[1], bytes) else None
+        if jpeg is not None and not self._pictures.admit(jpeg):
+            self.tally.refused()
+            return False
         try:
             self._queue.put_nowait(told)
         except queue.Full:
             self.tally.refused()
-            if isinstance(told, tuple) and isinstance(told[1], bytes):
-                self._count_portrait(-len(told[1]))
+            if jpeg is not None:
+                self._pictures.release(jpeg)
             return False
         return True
-
-    def _count_portrait(self, size: int) -> None:
-        with self._portraits:
-            self._portrait_bytes += size
 
     def stop(self, *, patience_s: float) -> None:
         """Write what is queued, then end; after `patience_s` give up (capture still holds what was not stored)."""
@@ -186,7 +152,7 @@ class Recorder:
             if now >= prune_due:
                 prune_due = now + PRUNE_S
                 self._waits()  # a walk over all evidence: on a slow disk it takes its time
-                self._keep(self._evidence.prune)
+                self._pictures.prune()
             self._moves()
             if self._bereaved is not None:
                 self._bereaved.look(now)
@@ -211,13 +177,13 @@ class Recorder:
                 if self._insist("gap", lambda: ended.append(self._close_gap(gap))) and ended[-1] < MOST_OF_A_GAP:
                     self._acknowledge(Recorded(peer, gap.line, gap.run, gap.ranges, gap=True))
             case (Portrait() as portrait, bytes() as jpeg):
-                self._count_portrait(-len(jpeg))
-                self._keep(lambda: self._hang(portrait, jpeg), of=f"{portrait.line}/{portrait.run}/{portrait.seq}")
+                self._pictures.release(jpeg)
+                self._pictures.hang(portrait, jpeg)
             case _:
                 self._record(item())
 
     def _record(self, batch: Sequence[Judged]) -> None:
-        batch = [self._illustrate(judged) for judged in batch]
+        batch = [self._pictures.illustrate(judged) for judged in batch]
         began, stored = time.monotonic(), list[tuple[Verdict, bool]]()
         if self._insist("verdicts", lambda: stored.extend(self._store(batch))):
             self.tally.store_s.observe(time.monotonic() - began)
@@ -226,7 +192,7 @@ class Recorder:
                 self.tally.stored(judged.verdict.line, (now_ns - judged.verdict.captured_ns) / 1e9)
                 self._say(verdict, first=first)
                 header = judged.job.header
-                wanted = judged.verdict.evidence is not None or self._due(header.line, "latest", LATEST_S)
+                wanted = self._pictures.wants_portrait(judged.verdict)
                 span = [(header.seq, header.seq)]
                 self._acknowledge(Recorded(judged.job.peer, header.line, header.run, span, portrait=wanted))
 
@@ -235,7 +201,7 @@ class Recorder:
         if not first:
             log.debug("has its verdict already", verdict=verdict.id, status=verdict.status.value, worker=self._name)
             return
-        unknown = verdict.status is Status.UNKNOWN and self._due(verdict.line, "unknown said", UNKNOWN_SAID_S)
+        unknown = verdict.status is Status.UNKNOWN and self._unknown_said.due(verdict.line)
         said = log.info if unknown or verdict.status is Status.REJECT else log.debug
         shown = verdict.model_dump(
             include={"part", "score", "threshold", "model", "reason", "evidence"}, exclude_none=True
@@ -247,65 +213,6 @@ class Recorder:
         now = time.monotonic()
         verdicts = [_unless_late(judged, now) for judged in batch]
         return list(zip(verdicts, self._lines.record(verdicts), strict=True))
-
-    def _illustrate(self, judged: Judged) -> Judged:
-        """Keep pictures of what did not pass, and of what hardly did."""
-        pixels = judged.job.pixels
-        if pixels is None or not self._telling(judged):
-            return judged
-        folder = self._keep(lambda: self._put_evidence(judged, pixels), of=judged.verdict.id)
-        return replace(judged, verdict=judged.verdict.model_copy(update={"evidence": folder}))
-
-    def _telling(self, judged: Judged) -> bool:
-        """Whether this frame's picture is to be kept."""
-        verdict, standard = judged.verdict, judged.standard
-        if verdict.status is Status.UNKNOWN:
-            return self._due(verdict.line, "unknown", UNKNOWN_EVIDENCE_S)
-        if verdict.status is Status.PASS:
-            weak = standard is not None and standard.speaks_against(verdict)
-            return weak and self._due(verdict.line, "weak", WEAK_EVIDENCE_S)
-        return True
-
-    def _put_evidence(self, judged: Judged, pixels: RGB) -> str:
-        header, region = judged.job.header, judged.verdict.region
-        anomaly_map, threshold = judged.anomaly_map, judged.verdict.threshold
-        if anomaly_map is not None and judged.standard is not None:
-            anomaly_map, threshold = judged.standard.drawn(anomaly_map)
-        return self._evidence.put(
-            line=header.line,
-            run=header.run,
-            seq=header.seq,
-            frame=pixels,
-            anomaly_map=anomaly_map,
-            threshold=threshold,
-            box=None if region is None else region.box,
-            captured_ns=header.wall_ns,
-        )
-
-    def _hang(self, portrait: Portrait, jpeg: bytes) -> None:
-        """Put a full-resolution picture where it belongs: with its evidence, and before the operator."""
-        try:
-            check_size(jpeg, f"portrait of {portrait.line}/{portrait.run}/{portrait.seq}")
-        except ImageError as exc:  # a browser would decode it, whatever its header says
-            raise StorageError(str(exc)) from exc
-        self._evidence.portrait(line=portrait.line, run=portrait.run, seq=portrait.seq, jpeg=jpeg)
-        self._evidence.latest(portrait.line, jpeg)
-
-    def _due(self, line: str, what: str, every_s: float) -> bool:
-        now = time.monotonic()
-        if now - self._pictured.get((line, what), float("-inf")) < every_s:
-            return False
-        self._pictured[line, what] = now
-        return True
-
-    def _keep(self, write: Callable[[], T], *, of: str | None = None) -> T | None:
-        """Write evidence; a verdict goes on without its picture rather than not at all."""
-        try:
-            return write()
-        except StorageError as error:
-            self.tally.evidence_failed()
-            log.error("evidence not kept", verdict=of, worker=self._name, error=str(error))  # noqa: TRY400 - one line
-            return None
 
     def _insist(self, what: str, step: Callable[[], object], *, tries: int | None = None) -> bool:
         """Do one storage step, again and again while the store does not answer; False when told to end first."""

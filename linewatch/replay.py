@@ -20,7 +20,7 @@ from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.inspection import Inspection, Inspector
 from inference.job import Job
-from inference.recorder import Judged
+from inference.judge import Judged
 from inference.serving import standard_of
 from inference.training.report import Report as Progress
 from inference.training.report import silent

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from inference import pictures
 from inference import recorder as recording
 from inference.recorder import Recorder
 from ingest.wire import Gap, Portrait
@@ -88,9 +89,9 @@ def test_a_picture_no_browser_should_open_is_not_kept(recorder, tmp_path, data):
 
 
 def test_pictures_that_wait_are_bounded_in_bytes(recorder, monkeypatch):
-    monkeypatch.setattr(recording, "MAX_PORTRAIT_BYTES", 100)
+    monkeypatch.setattr(pictures, "MAX_PORTRAIT_BYTES", 100)
     portrait = Portrait(line="cam", run=RUN, seq=1)
     assert [recorder.tell((portrait, bytes(40))) for _ in range(4)] == [True, True, False, False]
     recorder.start()
-    wait_until(lambda: recorder._portrait_bytes == 0)
+    wait_until(lambda: recorder._pictures._waiting_bytes == 0)
     assert recorder.tell((portrait, bytes(100)))
