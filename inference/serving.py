@@ -6,24 +6,21 @@ A line whose model never loaded has no engine, and its frames end as `unknown`.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from inference.calibration import Calibration
 from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.errors import InferenceError
 from inference.judge import Standard
+from inference.promises import broken_promises
 from inference.scene import SceneWatch
-from inference.threshold import Threshold
 from ingest.preprocess import RGB
 from storage.errors import StorageError
 from storage.models import Registry
 
-_FASTER = 1.05
-"""A line may be this much faster than its calibration: cameras keep their rate no better."""
 _END_S = 2.0
 
 log = structlog.get_logger()
@@ -130,8 +127,8 @@ def standard_of(engine: Engine, judge: JudgeConfig) -> Standard:
         limit = calibration.limit(judge.false_alarms, fps=judge.fps, slack=judge.slack)
     except ValueError as error:
         raise InferenceError(f"line {judge.line} with {engine.ref}: {error}") from error
-    for warning in broken_promises(calibration, limit, judge):
-        log.warning("promise cannot be held", line=judge.line, model=engine.ref, why=warning)
+    for broken in broken_promises(calibration, limit, judge):
+        log.warning("promise cannot be held", line=judge.line, model=engine.ref, why=broken.why, mend=broken.mend)
     return Standard(
         model=engine.ref,
         threshold=limit.threshold,
@@ -141,20 +138,3 @@ def standard_of(engine: Engine, judge: JudgeConfig) -> Standard:
         slack=judge.slack,
         watch=None if calibration.scene is None else SceneWatch(calibration.scene),
     )
-
-
-def broken_promises(calibration: Calibration, limit: Threshold, judge: JudgeConfig) -> Iterator[str]:
-    """Why a line may see more false alarms than it asks for, one sentence each, with the mend."""
-    if limit.extrapolated:
-        yield limit.statement()
-    rate = None if calibration.frame_s is None else 1 / calibration.frame_s
-    if judge.fps is not None and rate is not None and judge.fps > _FASTER * rate:
-        yield (
-            f"{judge.fps:g} frames a second are judged and {rate:g} were calibrated on: more of them have their chance "
-            "of a false alarm in the same time; calibrate on a video of that rate, or lower `fps`"
-        )
-    if judge.slack is not None and calibration.sequence is None:
-        yield (
-            "evidence cannot add up (`alert.cusum`): the model was calibrated on images, which have no order of time; "
-            "calibrate it on a video, or leave `cusum` out"
-        )

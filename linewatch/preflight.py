@@ -6,7 +6,7 @@ from alerts.errors import AlertError
 from alerts.sinks import open_sink
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
-from inference.threshold import span
+from inference.promises import broken_promises
 from ingest.preprocess import Preprocessing
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim
@@ -20,9 +20,6 @@ from storage.golden import GoldenSamples
 from storage.models import Bundle, Registry
 from storage.server import connect
 from storage.unavailable import mapped
-
-FASTER = 1.5
-"""Times as many frames a second as were calibrated on are worth a remark."""
 
 
 def examine(config: Config, *, cameras: bool = True) -> Iterator[Finding]:
@@ -122,20 +119,10 @@ def _promise(subject: str, calibration: Calibration, line: LineConfig, judge: Ju
     except ValueError as error:
         yield bad(subject, str(error), f"set `fps:` or another `false_alarms:` for line {line.id}")
         return
-    if limit.extrapolated:
-        needed = f"{limit.n_needed} good {limit.unit}s"
-        if limit.unit == "block" and limit.unit_s is not None:
-            needed = f"{span(limit.n_needed * limit.unit_s)} of good video"
-        yield note(subject, limit.statement(), f"calibrate with {needed}, or accept more than `{line.false_alarms}`")
-    else:
+    if not limit.extrapolated:
         yield good(subject, limit.statement())
-    if judge.slack is not None and calibration.sequence is None:
-        mend = "calibrate it on a video of the line, or leave out `alert.cusum`"
-        yield note(subject, "was calibrated on images: evidence does not add up without an order of time", mend)
-    if judge.fps is not None and calibration.frame_s is not None and judge.fps * calibration.frame_s > FASTER:
-        calibrated_at = f"was calibrated at {1 / calibration.frame_s:.3g} frames a second, the line has {judge.fps:g}"
-        mend = "calibrate it on a video of as many (--every), or slow the line down"
-        yield note(subject, f"{calibrated_at}: more frames a block, more false alarms", mend)
+    for broken in broken_promises(calibration, limit, judge):
+        yield note(subject, broken.why, broken.mend)
 
 
 def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import pytest
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
 from inference.false_alarms import parse_false_alarms
-from inference.serving import broken_promises
+from inference.promises import broken_promises
 
 SCORES = tuple(n / 1000 for n in range(1000))
 IMAGES = Calibration(method="split", scores=SCORES)
@@ -23,16 +23,16 @@ def test_a_promise_that_holds_needs_no_word(calibration):
 
 
 def test_too_few_good_scores_are_told():
-    [why] = broken(IMAGES, "1 in 100000")
-    assert "1000 good images" in why
+    [found] = broken(IMAGES, "1 in 100000")
+    assert "1000 good images" in found.why
 
 
 def test_more_frames_than_were_calibrated_on_are_more_chances():
-    [why] = broken(VIDEO, fps=50)
-    assert why.startswith("50 frames a second are judged and 25 were calibrated on")
+    [found] = broken(VIDEO, fps=50)
+    assert found.why.startswith("was calibrated at 25 frames a second, the line has 50")
 
 
 def test_images_have_no_order_of_time_to_add_up_over():
-    [why] = broken(IMAGES, slack=1.5)
-    assert "calibrate it on a video" in why
+    [found] = broken(IMAGES, slack=1.5)
+    assert "calibrate it on a video" in found.mend
     assert broken(VIDEO, slack=1.5) == []
