@@ -9,25 +9,25 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import time as clock
 from functools import partial
 
 import redis
 import structlog
 
-from alerts.board import TREND, Board
+from alerts.board import Board
 from alerts.config import AlertRules, AlertsConfig
-from alerts.courier import DRAIN_S, FORGET_NS, Courier
-from alerts.errors import AlertError
-from alerts.follower import Follower, entry_number
+from alerts.courier import FORGET_NS, Courier
+from alerts.crew import at_work
+from alerts.follower import Follower
+from alerts.loop import Loop
 from alerts.metrics.collector import SiteCollector
 from alerts.processes import Processes
 from alerts.pulse import Pulse
 from alerts.sinks import audience, open_sink, sink_names
 from storage.config import StorageConfig
-from storage.errors import StorageFull, StoreUnavailable
 from storage.history import History
 from storage.labels import Labels
 from storage.lines import Lines
@@ -36,9 +36,6 @@ from storage.server import connect
 from storage.verdicts import VerdictStream
 
 log = structlog.get_logger()
-
-_TICK_S = 1.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class AlertService:
@@ -103,9 +100,9 @@ class AlertService:
                 metrics.follow(verdicts)
 
             follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
-            crew = closing.enter_context(_crew(couriers, stop))
+            crew = closing.enter_context(at_work(couriers, stop))
             self._open_page(closing, board, history, told, crew.ring, metrics=metrics)
-            loop = _Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring)
+            loop = Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring)
             loop.run(stop, partial(moves, "follower"))
         crew.check()
         return 0
@@ -173,145 +170,6 @@ class AlertService:
         )
         closing.callback(server.stop)
         server.start()
-
-
-class _Loop:
-    """Turns until told to stop; a store that is away is waited for."""
-
-    def __init__(
-        self,
-        follower: Follower,
-        *,
-        lines: Lines,
-        stream: VerdictStream,
-        pulse: Pulse,
-        board: Board,
-        ring: Callable[[], None],
-    ) -> None:
-        self._follower = follower
-        self._lines = lines
-        self._stream = stream
-        self._pulse = pulse
-        self._board = board
-        self._ring = ring
-        self._next_tick = 0.0
-        self._charted = False
-
-    def run(self, stop: threading.Event, turn: Callable[[], None]) -> None:
-        well, pause = False, _FIRST_PAUSE_S
-        waiting = False
-        while not stop.is_set():
-            turn()
-            try:
-                if not well:
-                    self._begin()
-                self._turn()
-            except (StoreUnavailable, StorageFull) as error:
-                well = False
-                self._board.trouble(str(error))
-                if not waiting:  # said once
-                    log.warning("verdicts wait; they are followed as soon as this is mended", because=str(error))
-                    waiting = True
-                stop.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                self._pulse.deaf(time.monotonic())
-                continue
-            if waiting:
-                log.info("verdicts are followed again")
-            elif not well:
-                log.info("verdicts are followed", position=self._follower.position)
-            well, waiting, pause = True, False, _FIRST_PAUSE_S
-        turn()
-        if well:
-            self._drain()
-        turn()
-
-    def _begin(self) -> None:
-        self._follower.resume()
-        if not self._charted:
-            position = entry_number(self._follower.position)
-            known = [v for name, v in self._stream.latest(4 * TREND) if entry_number(name) <= position]
-            self._board.add(reversed(known))
-            self._charted = True
-
-    def _turn(self) -> None:
-        """Follow a batch; once a second look at the lines, before it: a tick must not run ahead of verdicts."""
-        now = time.monotonic()
-        ticking = now >= self._next_tick
-        if ticking:
-            states = self._lines.states()
-            self._pulse.listen(states, now)
-        more, tell = self._follower.follow(block_ms=0 if ticking else max(1, int((self._next_tick - now) * 1000)))
-        if ticking:
-            self._next_tick = now + _TICK_S
-            if not more:
-                tell |= self._follower.tick(self._pulse, now=now, now_ns=time.time_ns())
-            known = self._follower.lines
-            self._board.turn(state for state in states if state.line in known)
-            if self._follower.hole:
-                self._board.hole(self._follower.hole)
-        if tell:
-            self._board.stale()
-            self._ring()
-
-    def _drain(self) -> None:
-        """Follow what was stored before the end."""
-        deadline, more = time.monotonic() + DRAIN_S, True
-        try:
-            while more and time.monotonic() < deadline:
-                more, _ = self._follower.follow(block_ms=0)
-        except (StoreUnavailable, StorageFull) as error:
-            log.warning("the rest is followed at the next start", because=str(error))
-
-
-class _Crew:
-    """The couriers' threads. One that fails for a reason nobody foresaw ends the service, loudly."""
-
-    def __init__(self, couriers: Sequence[Courier], stop: threading.Event) -> None:
-        self._couriers = couriers
-        self._stop = stop
-        self._ending = threading.Event()
-        self._failure: Exception | None = None
-        self._threads = [
-            threading.Thread(target=self._work, args=(courier,), name="courier", daemon=True) for courier in couriers
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def ring(self) -> None:
-        for courier in self._couriers:
-            courier.ring()
-
-    def end(self, patience_s: float) -> None:
-        self._ending.set()
-        self.ring()
-        deadline = time.monotonic() + patience_s
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def check(self) -> None:
-        if self._failure is not None:
-            raise AlertError(f"a delivery thread failed ({self._failure!r}): please report it") from self._failure
-
-    def _work(self, courier: Courier) -> None:
-        try:
-            courier.run(self._ending)
-        except Exception as error:
-            log.exception("a delivery thread failed")
-            self._failure = error
-            self._stop.set()
-
-
-@contextmanager
-def _crew(couriers: Sequence[Courier], stop: threading.Event) -> Iterator[_Crew]:
-    crew = _Crew(couriers, stop)
-    crew.start()
-    try:
-        yield crew
-    finally:
-        crew.end(DRAIN_S + 2.0)
 
 
 def _greet(history: History, names: Sequence[str]) -> None:
