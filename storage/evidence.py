@@ -41,7 +41,7 @@ _LATEST = "latest"
 _INCOMING = ".incoming"
 _QUALITY = 90
 _REWALK_S = 900.0
-"""`prune` looks at the disk anew after this time, for what other processes have put there."""
+"""`prune` looks at every file anew after this time, in case other processes have changed some."""
 _SAY_S = 60.0
 """The log is told of pruning this often."""
 _LEFT_BEHIND_S = 3600.0
@@ -57,7 +57,7 @@ log = structlog.get_logger()
 class EvidenceStore:
     """Pictures by line, day and frame; safe in several threads, and in several processes on one folder.
 
-    Each process bounds what it knows of; `prune`, called now and then by any of them, bounds the whole.
+    Each process bounds what it knows of, and learns in `prune`, called now and then, what the others have added.
 
     Args:
         root: folder of the store; created.
@@ -176,6 +176,8 @@ class EvidenceStore:
             if time.monotonic() - self._walked > _REWALK_S:
                 self._shelf.walk()
                 self._walked = time.monotonic()
+            else:
+                self._shelf.glance()
             return self._prune(0)
 
     def _prune(self, size: int) -> int:

@@ -1,22 +1,27 @@
-"""What is on disk in the evidence store, oldest first: one walk at the start, then a running account."""
+"""What is on disk in the evidence store, oldest first: one walk at the start, then a running account.
+
+A walk looks at every file, a glance only at the names of days in which something has changed.
+"""
 
 import errno
 import heapq
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _FRAME = re.compile(r"[0-9A-Za-z]+-\d+")
+_TICK_NS = 2 * 10**9
 
 
 class Shelf:
     """Folders `<line>/<day>/<run>-<seq>` below a root, with their age and size.
 
     A folder's modification time is the time of capture of what lies in it. Other processes may add and remove folders:
-    what they added is seen after the next walk, what they removed is passed over.
+    what they added is seen at the next glance, what they changed at the next walk, what they removed is passed over.
 
     Attributes:
         bytes: sum of the sizes.
@@ -27,6 +32,7 @@ class Shelf:
         self.bytes = 0
         self._sizes: dict[str, int] = {}
         self._oldest: list[tuple[int, str]] = []
+        self._changed_ns: dict[Path, int] = {}  # by day, when its names were looked at
         self.walk()
 
     def __len__(self) -> int:
@@ -34,13 +40,26 @@ class Shelf:
 
     def walk(self) -> None:
         """Look at the disk anew."""
-        self._sizes, self._oldest, self.bytes = {}, [], 0
-        for path in _frames(self.root):
-            try:
-                captured_ns, size = path.stat().st_mtime_ns, folder_bytes(path)
-            except FileNotFoundError:
-                continue  # another process has just removed it
-            self.add(path.relative_to(self.root).as_posix(), captured_ns=captured_ns, size=size)
+        self._sizes, self._oldest, self._changed_ns, self.bytes = {}, [], {}, 0
+        self.glance()
+
+    def glance(self) -> None:
+        """Account for what other processes have added."""
+        now_ns = time.time_ns()
+        changed_ns = {day: _changed_ns(day) for day in _days(self.root)}
+        for day, at_ns in changed_ns.items():
+            if self._changed_ns.get(day) == at_ns:
+                continue
+            for frame in _folders(day):
+                folder = frame.relative_to(self.root).as_posix()
+                if folder in self._sizes or not _FRAME.fullmatch(frame.name):
+                    continue
+                try:
+                    self.add(folder, captured_ns=frame.stat().st_mtime_ns, size=folder_bytes(frame))
+                except FileNotFoundError:
+                    continue  # another process has just removed it
+        # What was changed just now may change again and bear the same time: file systems know it by the tick.
+        self._changed_ns = {day: at_ns for day, at_ns in changed_ns.items() if now_ns - at_ns > _TICK_NS}
 
     def add(self, folder: str, *, captured_ns: int, size: int) -> None:
         """Account for a folder, or for its new size."""
@@ -83,11 +102,16 @@ def folder_bytes(folder: Path) -> int:
         return sum(file.stat().st_size for file in files)
 
 
-def _frames(root: Path) -> Iterator[Path]:
+def _days(root: Path) -> Iterator[Path]:
     for line in _folders(root):
-        for day in _folders(line):
-            if _DAY.fullmatch(day.name):
-                yield from (frame for frame in _folders(day) if _FRAME.fullmatch(frame.name))
+        yield from (day for day in _folders(line) if _DAY.fullmatch(day.name))
+
+
+def _changed_ns(day: Path) -> int:
+    try:
+        return day.stat().st_mtime_ns
+    except FileNotFoundError:
+        return -1  # another process has just removed it
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -265,11 +265,40 @@ def test_two_stores_on_one_folder_do_not_disturb_each_other(tmp_path: Path, monk
     shutil.rmtree(tmp_path / put(ours, 2))
     tight = RetentionConfig(max_gb=1e-9, min_free_gb=0)
     monkeypatch.setattr(ours, "_retention", tight)
-    assert ours.prune() == 2
-    assert kept(tmp_path) == [1]
-    monkeypatch.setattr(module, "_REWALK_S", 0.0)
-    assert ours.prune() == 1
+    assert ours.prune() == 3
     assert kept(tmp_path) == []
+    assert ours.held_bytes == 0
+
+
+def test_what_others_add_is_seen_at_a_glance_and_what_they_change_at_a_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = EvidenceStore(tmp_path, FREE), EvidenceStore(tmp_path, FREE)
+    put(ours, 0)
+    for seq in range(1, 6):
+        put(theirs, seq, line=f"line-{seq % 2}")
+        assert ours.prune() == 0
+        assert ours.held_bytes == total_bytes(tmp_path), seq
+    shutil.rmtree(tmp_path / "line-1")
+    put(theirs, 7, line="line-1")  # a day of the same name again
+    theirs.portrait(line="line-0", run=RUN, seq=2, jpeg=b"\xff\xd8\xff" + bytes(99_999))
+    monkeypatch.setattr(module, "_REWALK_S", 0.0)
+    ours.prune()
+    assert ours.held_bytes == total_bytes(tmp_path)
+
+
+def test_two_stores_together_keep_no_more_than_one_may(tmp_path: Path) -> None:
+    put(EvidenceStore(tmp_path / "one", FREE), 0)
+    size = total_bytes(tmp_path / "one")
+    most = RetentionConfig(max_gb=8.5 * size / 1e9, min_free_gb=0)
+    stores = [EvidenceStore(tmp_path / "many", most) for _ in range(3)]
+    for seq in range(60):
+        put(stores[seq % 3], seq)
+        if seq % 3 == 2:
+            for store in stores:
+                store.prune()
+        assert total_bytes(tmp_path / "many") <= (8.5 + 2) * size, "what the others added since the last glance"
+    assert kept(tmp_path / "many") == list(range(52, 60))
 
 
 def test_threads_may_share_a_store(tmp_path: Path) -> None:
