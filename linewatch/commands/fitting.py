@@ -10,6 +10,7 @@ import typer
 from linewatch import telemetry
 from linewatch.commands.promises import read_asked, refuse_smoothing, require_rate, stored_calibration, tell
 from linewatch.commands.settings import settings_of_one
+from linewatch.datafolder import make
 
 if TYPE_CHECKING:
     from inference.detectors.trained import Training
@@ -114,6 +115,8 @@ def fit(
         raise typer.BadParameter(str(exc)) from exc
     require_rate(asked, data, fps)
     refuse_smoothing(smooth, data)
+    if not out.parent.parent.exists():
+        make(out.parent.parent)  # most likely the data folder, which nobody else is to look into
     with progress_bar() as report, _saying_how_to_go_on(out, detector):
         bundle = fit_model(
             made, data, out, every=every, limit=limit, fps=fps, smoothing=smooth or 1, resume=resume, report=report

@@ -60,8 +60,9 @@ def model(data: Path) -> str:
 def test_fit_says_what_was_made_what_it_promises_and_what_to_do_next(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = str(tmp_path / "plate")
+    out = str(tmp_path / "var/models/plate")
     assert main([*FIT, "--data", str(data), "--out", out, "--false-alarms", "20%"]) == 0
+    assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
     said = capsys.readouterr().out
     assert "plate@1: padim fitted on 12 good images" in said
     assert "20%" in said
