@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from inference.training.benchmark_tables import COMPARED, Cell, Row, Table
+from inference.training.figures import save
 from inference.training.plots import GOOD, GREY, LIMIT
-from storage.errors import StorageFull
 
 _PAPER = "#d97706"
 _NARROWEST = 4.0  # percent; closer figures would look further apart than they are
@@ -25,16 +25,7 @@ def draw(tables: Sequence[Table], folder: Path, dataset: str) -> list[Path]:
     Raises:
         StorageFull: the folder cannot be written.
     """
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            path = folder / f"{dataset}-{table.detector}.png"
-            dots(table).savefig(path, dpi=140, bbox_inches="tight", facecolor="white")
-            written.append(path)
-    except OSError as exc:
-        raise StorageFull(f"plots cannot be written to {folder}: {exc.strerror}; name another --plots folder") from exc
-    return written
+    return save({f"{dataset}-{table.detector}": dots(table) for table in tables}, folder)
 
 
 def dots(table: Table) -> Figure:

@@ -4,7 +4,6 @@ from pathlib import Path
 from textwrap import fill
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import beta
@@ -12,7 +11,7 @@ from scipy.stats import beta
 from inference.blocks import correlation_time
 from inference.calibration import Calibration
 from inference.threshold import Threshold, scores_needed, span
-from storage.errors import StorageFull
+from inference.training.figures import plain, save
 
 GOOD, DEFECT, LIMIT, GREY = "#2b6cb0", "#c2410c", "#111827", "#6b7280"
 
@@ -39,23 +38,7 @@ def draw(calibration: Calibration, limit: Threshold, folder: Path, *, model: str
     }
     if calibration.sequence is not None:
         figures["time"] = _time(calibration, limit, model)
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=140, bbox_inches="tight", facecolor="white")
-            written.append(path)
-    except OSError as exc:
-        raise StorageFull(f"plots cannot be written to {folder}: {exc.strerror}; name another --plots folder") from exc
-    return written
-
-
-def _plain(axes: Axes) -> Axes:
-    axes.grid(visible=True, color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
+    return save(figures, folder)
 
 
 def _titled(figure: Figure, title: str, below: str) -> None:
@@ -72,7 +55,7 @@ def _unit(calibration: Calibration) -> str:
 def _good_scores(calibration: Calibration, limit: Threshold, model: str) -> Figure:
     """Share of good units above each score, and where the threshold lies in it."""
     figure = Figure(figsize=(7.5, 4.0), layout="constrained")
-    axes = _plain(figure.add_subplot())
+    axes = plain(figure.add_subplot())
     scores = np.asarray(calibration.scores)
     above = 1 - np.arange(scores.size) / scores.size  # at least this share scores as much or more
     axes.step(scores, above, where="post", color=GOOD, linewidth=1.8, label=f"{scores.size} {_unit(calibration)}")
@@ -94,7 +77,7 @@ def _good_scores(calibration: Calibration, limit: Threshold, model: str) -> Figu
 def _tail(calibration: Calibration, limit: Threshold, model: str) -> Figure:
     """The highest scores against where the fitted law puts them; a note where there is none."""
     figure = Figure(figsize=(5.4, 5.0), layout="constrained")
-    axes = _plain(figure.add_subplot())
+    axes = plain(figure.add_subplot())
     tail = calibration.tail
     if tail is None:
         reason = limit.reason or "no estimate is needed: what was asked is promised, by the rank of a good score"
@@ -120,7 +103,7 @@ def _tail(calibration: Calibration, limit: Threshold, model: str) -> Figure:
 def _promise(calibration: Calibration, limit: Threshold, model: str) -> Figure:
     """What each threshold promises, with the data there is and with more like it."""
     figure = Figure(figsize=(7.5, 4.0), layout="constrained")
-    axes = _plain(figure.add_subplot())
+    axes = plain(figure.add_subplot())
     scores, n = np.asarray(calibration.scores), len(calibration.scores)
     right = max(float(scores[-1]), limit.threshold) + 0.05 * (float(np.ptp(scores)) or 1.0)
     thresholds = np.append(right, scores[::-1])  # above the highest score the promise stays that of the highest
@@ -152,7 +135,7 @@ def _promise(calibration: Calibration, limit: Threshold, model: str) -> Figure:
 def _time(calibration: Calibration, limit: Threshold, model: str) -> Figure:
     """How long scores remember, and the blocks over time."""
     figure = Figure(figsize=(8.5, 5.6), layout="constrained")
-    top, bottom = (_plain(axes) for axes in figure.subplots(2, 1, height_ratios=(3, 2)))
+    top, bottom = (plain(axes) for axes in figure.subplots(2, 1, height_ratios=(3, 2)))
     frames = np.asarray(calibration.sequence, np.float64)
     step, length = calibration.frame_s or 1.0, calibration.decorrelation
     unit = "frames" if calibration.frame_s is None else "s"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from inference.training.evaluate import SPECIMENS, Findings, Specimen
+from inference.training.figures import plain, save
 from inference.training.metrics import PRO_LIMIT
-from storage.errors import StorageFull
 
 GOOD, DEFECT, LIMIT, GREY = "#2b6cb0", "#c2410c", "#111827", "#6b7280"
 _KINDS = ("#c2410c", "#7c3aed", "#0f766e", "#be185d", "#a16207", "#1d4ed8", "#4d7c0f", "#9f1239")
@@ -30,24 +30,12 @@ def draw(findings: Findings, folder: Path) -> list[Path]:
     figures = {"scores": _scores(findings), "roc": _roc(findings), "heat_maps": _sheet(findings)}
     if findings.pro is not None:
         figures["pro"] = _pro(findings)
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=140, bbox_inches="tight", facecolor="white")
-            written.append(path)
-    except OSError as exc:
-        raise StorageFull(f"plots cannot be written to {folder}: {exc.strerror}; name another --plots folder") from exc
-    return written
+    return save(figures, folder)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(visible=True, color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes = plain(figure.add_subplot())
     return figure, axes
 
 

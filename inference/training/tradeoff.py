@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from inference.training.figures import plain, save
 from inference.training.images import Images
 from inference.training.plots import DEFECT, GOOD, GREY, LIMIT
 from inference.training.probes import PROBES, probes
 from inference.training.recommendation import Recommendation, Trial
-from storage.errors import StorageFull
 
 _SHOWN = 4  # images with made-up defects
 
@@ -26,24 +26,12 @@ def draw(found: Recommendation, held_out: Images, folder: Path) -> list[Path]:
         StorageFull: the folder cannot be written.
     """
     figures = {"tradeoff": _tradeoff(found), "made_up_defects": _sheet(found, held_out)}
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=140, bbox_inches="tight", facecolor="white")
-            written.append(path)
-    except OSError as exc:
-        raise StorageFull(f"plots cannot be written to {folder}: {exc.strerror}; name another --plots folder") from exc
-    return written
+    return save(figures, folder)
 
 
 def _tradeoff(found: Recommendation) -> Figure:
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(visible=True, color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes = plain(figure.add_subplot())
     judged = [trial for trial in found.trials if trial.image_auroc is not None]
     lowest = min((t.image_auroc_90[0] for t in judged if t.image_auroc_90), default=0.5)
     floor = max(0.0, lowest - 0.08)
