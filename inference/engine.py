@@ -4,6 +4,7 @@ Nothing here invents a score. What a detector cannot judge is NaN for that image
 `unknown`; whatever else goes wrong is an error.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from inference.detectors.base import Detection, Detector
 from inference.errors import EngineError
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
+
+WARM_UP_S = 2.0
 
 log = structlog.get_logger()
 
@@ -106,10 +109,18 @@ class Engine:
             )
         return judgement
 
-    def warm_up(self, size: int = 1) -> None:
-        """Judge a grey batch of this size, so that the first real one does not wait for allocation and tuning."""
+    def warm_up(self, most: int = 1, *, seconds: float = WARM_UP_S) -> None:
+        """Judge a grey batch of each size up to `most`, the largest first; after `seconds` no further one is begun.
+
+        Libraries tune and allocate for each size they see for the first time. So no frame waits for that, and a
+        worker's memory does not grow hours later, when a size comes that is rare.
+        """
         width, height = self.preprocessing.size
-        self.judge(np.full((size, height, width, 3), 127, np.uint8))
+        began = time.monotonic()
+        for size in range(most, 0, -1):
+            self.judge(np.full((size, height, width, 3), 127, np.uint8))
+            if time.monotonic() - began >= seconds:
+                return
 
     @torch.inference_mode()
     def _judge(self, batch: NDArray[np.uint8]) -> Judgement:

@@ -47,7 +47,7 @@ class Serving:
         registry: where models live.
         device: see `inference.engine.Engine`.
         threads: CPU threads of the detector, 0 for all.
-        warm_up: batch size to run once before an engine takes over.
+        warm_up: largest batch to be judged; sizes up to it are run before an engine takes over.
     """
 
     def __init__(

@@ -157,9 +157,11 @@ def test_out_of_memory_twice_is_an_error(bundle: Bundle, monkeypatch: pytest.Mon
         engine.judge(pictures(7 if most else 1))
 
 
-def test_warming_up_judges_a_batch(bundle: Bundle) -> None:
-    Engine(bundle, device="cpu").warm_up(5)
-    assert Brightness.batches == [5]
+def test_warming_up_judges_batches_of_each_size_as_long_as_there_is_time(bundle: Bundle) -> None:
+    Engine(bundle, device="cpu").warm_up(5, seconds=60)
+    assert Brightness.batches == [5, 4, 3, 2, 1]
+    Engine(bundle, device="cpu").warm_up(3, seconds=0)
+    assert Brightness.batches == [5, 4, 3, 2, 1, 3]
 
 
 def test_threads_hold_for_the_judging_thread(bundle: Bundle) -> None:

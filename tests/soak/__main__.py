@@ -47,6 +47,7 @@ def main() -> int:
             visitor = Visitor(plant.url_file)
             visitor.rush()
             visitor.visit()
+            plant.congest()
             _watch(plant, visitor, kept, seconds=options.minutes * 60, every_s=options.every, stop=stop)
             console.print("ending …")
             exit_code = plant.stop()

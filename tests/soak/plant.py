@@ -17,11 +17,13 @@ from storage import keys
 from storage.history import History
 from storage.lines import Lines
 from storage.records import LineState
-from storage.server import RedisServer, connect
+from storage.server import ANSWER_S, RedisServer, connect
 from tests.soak.samples import Process, Sample
 
 START_S = 180.0
 STOP_S = 90.0
+_CONGESTED_S = ANSWER_S - 1
+"""As long as nobody takes it for an absence: what would be tried again is a load of its own."""
 _READINGS, _BETWEEN_S = 5, 0.02
 _MB = 1e6
 
@@ -67,9 +69,18 @@ class Plant:
         judged = {state.line for state in self._lines.states() if state.passed + state.rejected}
         return judged == {line.id for line in self._config.lines}
 
+    def congest(self) -> None:
+        """Hold Redis up for a while: the queues before it fill to their bounds now, not by chance in mid-run."""
+        redis = psutil.Process(self._status()["redis"]["pid"])
+        redis.suspend()
+        try:
+            time.sleep(_CONGESTED_S)
+        finally:
+            redis.resume()
+
     def sample(self) -> Sample:
         """Measure everything once; what is just being started or is gone is not in it."""
-        status = json.loads((self._config.data / "up.json").read_text(encoding="utf-8"))
+        status = self._status()
         states = self._lines.states()
         memory: Any = self._redis.info("memory")
         kept: Any = self._redis.info("persistence")
@@ -89,6 +100,10 @@ class Plant:
             frames=sum(state.captured for state in states),
             lost=sum(state.unknown + state.skipped for state in states),
         )
+
+    def _status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._config.data / "up.json").read_text(encoding="utf-8"))
+        return found
 
     def _processes(self, pids: dict[str, int]) -> dict[str, Process]:
         handles = {}
