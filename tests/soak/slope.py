@@ -4,6 +4,10 @@ Resident memory is noisy (buffers come and go, the allocator gives back in steps
 independent. So the stretch that is judged is cut into blocks, each stands for the median of its samples, and the slope
 is the median of the slopes between all pairs of blocks (Theil, 1950) with Sen's interval (Sen, 1968).
 
+Before that one step between blocks is taken out, if it stands out (six times the usual one) and is at most one percent
+of the whole: an allocator takes from the system in pieces of some megabytes, and when it takes the last one is chance.
+A leak takes more than one.
+
 - `grows`: the interval lies above 0, and the growth over the stretch is more than 1 MB and half a percent of the whole:
   less is what an allocator does.
 - `unclear`: the interval still reaches `LEAK_MB_PER_H`: the run was too short, or too noisy, to rule a leak out.
@@ -24,6 +28,8 @@ BLOCKS = 24
 _LEAST_BLOCKS = 4
 _LEAST_GROWTH_MB = 1.0
 _LEAST_SHARE = 0.005
+_LARGEST_STEP = 0.01
+_STANDS_OUT = 6.0
 _HOUR_S = 3600.0
 
 
@@ -53,6 +59,7 @@ def slope(at_s: Sequence[float], mb: Sequence[float]) -> Slope:
         mb: memory at these times, megabytes.
     """
     times, values = _blocks(np.asarray(at_s, float), np.asarray(mb, float))
+    values = _without_step(values)
     if len(times) < _LEAST_BLOCKS:
         return Slope(float("nan"), float("-inf"), float("inf"), Trend.UNCLEAR)
     found = theilslopes(values, times / _HOUR_S, alpha=CONFIDENCE)
@@ -70,5 +77,18 @@ def _blocks(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     parts = [part for part in np.array_split(np.arange(len(times)), count) if len(part)] if count else []
     return (
         np.array([times[part].mean() for part in parts]),
-        np.array([np.median(values[part]) for part in parts]),
+        # The lower of the two in the middle: a block that a step divides stands on one side of it.
+        np.array([np.percentile(values[part], 50, method="lower") for part in parts]),
     )
+
+
+def _without_step(values: np.ndarray) -> np.ndarray:
+    """The blocks, those after a step that stands out moved back by it."""
+    steps = np.diff(values)
+    if not len(steps):
+        return values
+    sizes = np.abs(steps)
+    where = int(np.argmax(sizes))
+    if _STANDS_OUT * float(np.median(sizes)) < sizes[where] <= _LARGEST_STEP * float(np.median(values)):
+        return np.concatenate([values[: where + 1], values[where + 1 :] - steps[where]])
+    return values

@@ -16,13 +16,13 @@ HOUR_S = 3600.0
 seeds = st.integers(0, 2**32 - 1)
 
 
-def hour(seed, *, base, leak=0.0, from_s=720.0):
+def hour(seed, *, base, leak=0.0, from_s=720.0, noise=1.0):
     """Resident memory of a process as it looks: white noise, a slow sawtooth, a tide of some minutes; and a leak."""
     draw = np.random.default_rng(seed)
     at_s = np.arange(from_s, HOUR_S, EVERY_S)
     sawtooth = 3.0 * ((at_s / draw.uniform(20, 90)) % 1.0)
     tide = 0.5 * np.sin(2 * np.pi * at_s / draw.uniform(100, 200) + draw.uniform(0, 6))
-    return at_s, base + sawtooth + tide + draw.normal(0, 1.0, len(at_s)) + leak * at_s / HOUR_S
+    return at_s, base + noise * (sawtooth + tide + draw.normal(0, 1.0, len(at_s))) + leak * at_s / HOUR_S
 
 
 @given(seed=seeds, base=st.sampled_from([15.0, 120.0, 600.0, 900.0]), leak=st.floats(LEAK_MB_PER_H, 500))
@@ -50,6 +50,30 @@ def test_one_peak_does_not_make_a_slope():
     at_s, mb = hour(2, base=300.0)
     mb[-30:-10] += 200.0
     assert slope(at_s, mb).trend is Trend.FLAT
+
+
+def steps(at_s, minutes, height):
+    """What is taken in pieces of `height` MB at these minutes."""
+    return height * np.sum([at_s >= 60 * minute for minute in minutes], axis=0)
+
+
+@given(seed=seeds, minute=st.floats(13, 59), base=st.sampled_from([600.0, 900.0]))
+@settings(max_examples=100, deadline=None)
+def test_one_step_of_an_allocator_is_no_leak(seed, minute, base):
+    at_s, mb = hour(seed, base=base, noise=0.3)  # as a worker's is
+    assert slope(at_s, mb + steps(at_s, [minute], 0.009 * base)).trend is Trend.FLAT
+
+
+@given(seed=seeds, first=st.floats(13, 25), every=st.floats(5, 17))
+@settings(max_examples=100, deadline=None)
+def test_a_leak_that_comes_in_steps_is_not_flat(seed, first, every):
+    at_s, mb = hour(seed, base=900.0)
+    assert slope(at_s, mb + steps(at_s, np.arange(first, 60, every), 6.0)).trend is not Trend.FLAT
+
+
+def test_a_step_that_is_more_than_an_allocators_is_not_taken_out():
+    at_s, mb = hour(5, base=900.0)
+    assert slope(at_s, mb + steps(at_s, [35], 40.0)).trend is not Trend.FLAT
 
 
 def test_a_run_too_short_or_too_noisy_to_rule_a_leak_out_is_not_flat():
