@@ -112,8 +112,7 @@ class Engine:
     def warm_up(self, most: int = 1, *, seconds: float = WARM_UP_S) -> None:
         """Judge a grey batch of each size up to `most`, the largest first; after `seconds` no further one is begun.
 
-        Libraries tune and allocate for each size they see for the first time. So no frame waits for that, and a
-        worker's memory does not grow hours later, when a size comes that is rare.
+        Libraries tune and allocate for each size they see for the first time: no frame should wait for that.
         """
         width, height = self.preprocessing.size
         began = time.monotonic()

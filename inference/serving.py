@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from inference.broken_promises import broken_promises
 from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.errors import InferenceError
 from inference.judge import Standard
-from inference.promises import broken_promises
 from inference.scene import SceneWatch
 from ingest.preprocess import RGB
 from storage.errors import StorageError

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from alerts.errors import AlertError
 from alerts.sinks import open_sink
+from inference.broken_promises import broken_promises
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
-from inference.promises import broken_promises
 from ingest.preprocess import Preprocessing
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim

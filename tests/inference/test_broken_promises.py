@@ -2,10 +2,10 @@
 
 import pytest
 
+from inference.broken_promises import broken_promises
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
 from inference.false_alarms import parse_false_alarms
-from inference.promises import broken_promises
 
 SCORES = tuple(n / 1000 for n in range(1000))
 IMAGES = Calibration(method="split", scores=SCORES)
