@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from linewatch import lifeline, telemetry
+from linewatch.allocator import few_arenas, give_back
 from linewatch.config import Config, load
 from linewatch.datafolder import only
 from linewatch.progress import Progress
@@ -76,6 +77,7 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
     loaded = _enter("worker", name, config)
     settings, endpoint, judges = loaded.worker(name), loaded.bind(name), loaded.judges()
     make_room(endpoint)
+    few_arenas()
     from inference.worker import serve  # noqa: PLC0415 - brings torch
 
     storage, keys, progress, stop = loaded.storage, loaded.keys(endpoint), Progress.open(), _heed()
@@ -86,10 +88,9 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
 def run_alerts(config: Path) -> None:
     """Run the alert service: rules, history, deliveries and the operators' page."""
     loaded = _enter("alerts", None, config)
-    from alerts.allocator import give_back  # noqa: PLC0415 - imported with the stage it belongs to
+    give_back()
     from alerts.service import AlertService  # noqa: PLC0415 - brings FastAPI and NiceGUI
 
-    give_back()
     stop = _heed()
     workers = [worker.name for worker in loaded.workers]
     service = AlertService(

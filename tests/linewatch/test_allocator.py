@@ -3,10 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import ctypes, sys, threading
-from alerts.allocator import give_back
-assert give_back()
+from linewatch import allocator
+assert allocator.{told}()
 held, turn = [], threading.Barrier(12)
 def work():
     turn.wait()
@@ -21,6 +23,8 @@ ctypes.CDLL(None).malloc_stats()
 """
 
 
-def test_many_threads_share_two_arenas():
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
+@pytest.mark.parametrize("told", ["few_arenas", "give_back"])
+def test_many_threads_share_two_arenas(told):
+    program = PROGRAM.replace("{told}", told)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert 1 <= ended.stderr.count("Arena ") <= 2
