@@ -20,7 +20,8 @@ from inference.detectors.trained import Training
 from inference.errors import InferenceError
 from inference.false_alarms import parse_false_alarms
 from inference.training.evaluate import evaluate
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 
 SETS = ("magnetic_tile", "kolektorsdd", "battery_weld", "dobot_cubes")

@@ -22,7 +22,8 @@ import structlog
 from inference.engine import Engine
 from inference.scene import SceneBuilder, SceneWatch
 from inference.training.datasets import pictures_in
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.frame import Condition, Picture
 from ingest.pictures import read_picture
 from ingest.preprocess import Preprocessing, prepare

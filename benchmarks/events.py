@@ -26,7 +26,8 @@ from alerts.report.render import render
 from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.false_alarms import parse_false_alarms
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.config import CaptureConfig
 from ingest.frame import Picture
 from ingest.preprocess import Preprocessing

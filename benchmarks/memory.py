@@ -29,7 +29,8 @@ def pictures(folder: Path, count: int) -> None:
 
 def fit_here(data: str, detector: str, size: int, out: Path) -> int:
     """Fit in this process; its peak resident memory in KiB."""
-    from inference.training.fit import fit_model, recipe  # noqa: PLC0415 - only the child needs torch
+    from inference.training.fit import fit_model  # noqa: PLC0415 - only the child needs torch
+    from inference.training.recipe import recipe  # noqa: PLC0415 - only the child needs torch
     from ingest.preprocess import Preprocessing  # noqa: PLC0415 - as above
 
     made = recipe(detector, {}, preprocessing=Preprocessing(size=(size, size)), weights="random", device="cpu")

@@ -211,7 +211,11 @@ def running(config: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its roles end with it
+                raise
 
 
 def run(*arguments: str) -> None:

@@ -25,9 +25,10 @@ from inference.blocks import block_maxima
 from inference.engine import Engine
 from inference.false_alarms import parse_false_alarms
 from inference.training.datasets import pictures_in
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
 from inference.training.images import FolderImages, Unreadable, groups
 from inference.training.observing import from_scores
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 
 Scores = NDArray[np.float64]

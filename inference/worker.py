@@ -24,19 +24,20 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from inference.batching import Batch, Batcher
+from inference.batching import Batcher
 from inference.bereaved import Bereaved
 from inference.challenger import Challenger
 from inference.config import JudgeConfig, WorkerConfig
 from inference.engine import Engine, Judgement, choose_device
+from inference.grouping import Grouping
 from inference.inspection import Inspection, Inspector
 from inference.job import Job
 from inference.lanes import Lanes
 from inference.link import Link
 from inference.recorder import Recorded, Recorder
-from inference.serving import Served, Serving
+from inference.serving import Serving
 from inference.turns import Turns
-from ingest.frame import Condition, new_run
+from ingest.frame import new_run
 from ingest.preprocess import Preprocessing
 from storage.captures import Captures
 from storage.challenges import ChallengeStream
@@ -143,6 +144,9 @@ class Worker:
             stream=ChallengeStream(client),
             worker=config.name,
         )
+        self._grouping = Grouping(
+            serving=self._serving.__getitem__, refusal=self._challenger.refusal, retry=self._retry
+        )
         self._inspector = Inspector(config.name)
         self._batcher: Batcher[str, Job] = Batcher(max_batch=config.max_batch)
         # One for each model, so that no line waits for the batch of a slower one.
@@ -229,42 +233,13 @@ class Worker:
             if taken is None:
                 continue
             model, batch = taken
-            for engine, frames in self._inspections(batch):
+            for group in self._grouping.groups(batch):
                 ticket = self._turns[model].ticket()
-                pixels = [frame.job.pixels for frame in frames if frame.reason is None and frame.job.pixels is not None]
-                if engine is None or not pixels:
-                    self._conclude(model, ticket, frames, None)
+                pixels = group.pixels()
+                if group.engine is None or pixels is None:
+                    self._conclude(model, ticket, group.frames, None)
                 else:
-                    self._prepared.put(_Prepared(model, ticket, frames, engine, np.stack(pixels)))
-
-    def _inspections(self, batch: Batch[Job]) -> list[tuple[Engine | None, list[Inspection]]]:
-        """Group frames by the engine that judges them now, in order of time; some are not to be judged."""
-        late = {id(job) for job in batch.late}
-        lines = {job.header.line for job in (*batch.items, *batch.late)}
-        serving = {line: self._serving[line] for line in lines}  # looked up once: it may change at any moment
-        groups: dict[int, tuple[Engine | None, list[Inspection]]] = {}
-        for job in sorted((*batch.items, *batch.late), key=lambda job: (job.header.run, job.header.seq)):
-            served = serving[job.header.line]
-            reason = "late" if id(job) in late else self._unfit(job, served)
-            if reason is None and served is not None and not served.fits(job.pixels):
-                self._retry(job)  # prepared for the model before this one
-                continue
-            engine, standard = (None, None) if served is None else (served.engine, served.standard)
-            groups.setdefault(id(engine), (engine, []))[1].append(Inspection(job, standard, reason))
-        return list(groups.values())
-
-    def _unfit(self, job: Job, served: Served | None) -> str | None:
-        """Why a frame cannot be judged; None: it can."""
-        if job.header.condition is not Condition.OK:
-            return job.header.condition.value
-        if served is None:
-            return "no model"
-        watch = served.standard.watch
-        if watch is not None and job.pixels is not None and served.fits(job.pixels):
-            condition = watch.look(job.pixels)
-            if condition is not Condition.OK:
-                return condition.value
-        return self._challenger.refusal(job.header.line, served)
+                    self._prepared.put(_Prepared(model, ticket, group.frames, group.engine, pixels))
 
     def _retry(self, job: Job) -> None:
         header = job.header

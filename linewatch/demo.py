@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.training.calibrate import calibrate
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 from ingest.sources.synthetic import open_scene
 from linewatch.commands.progress import progress_bar

@@ -62,7 +62,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def plate_model(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A tiny fitted model, made once: PaDiM with random weights on 64x64 pictures of a plate."""
-    from inference.training.fit import fit_model, recipe  # most tests need no torch
+    from inference.training.fit import fit_model  # most tests need no torch
+    from inference.training.recipe import recipe  # most tests need no torch
 
     folder = tmp_path_factory.mktemp("plates")
     write_plates(folder / "data" / "train" / "good", 20)

@@ -25,11 +25,11 @@ from inference.detectors.trained import Training
 from inference.errors import EngineError
 from inference.training.benchmark_results import Makings, Result, Results
 from inference.training.evaluate import fit_map
-from inference.training.fit import Profile, Recipe, recipe
 from inference.training.images import ahead, to_batch
 from inference.training.protocols.base import PaperProtocol, Split
 from inference.training.protocols.geometry import Geometry, Size
 from inference.training.protocols.pictures import read_tests
+from inference.training.recipe import Profile, Recipe, recipe
 from inference.training.report import Report
 from inference.training.tally import Tally
 from ingest.preprocess import Preprocessing

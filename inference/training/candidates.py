@@ -15,7 +15,7 @@ from inference.detectors import DETECTORS, detector_class
 from inference.detectors.backbones import BACKBONES
 from inference.detectors.base import Detection, Detector
 from inference.errors import WeightsError
-from inference.training.fit import Recipe, recipe
+from inference.training.recipe import Recipe, recipe
 from inference.weights import RANDOM, list_weights, recognise
 from ingest.preprocess import Preprocessing
 

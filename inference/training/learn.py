@@ -21,9 +21,10 @@ from inference.errors import DataError
 from inference.threshold import Threshold
 from inference.training.calibrate import images_to_calibrate_on
 from inference.training.confirmed import Frame, pictures
-from inference.training.fit import Recipe, references
+from inference.training.fit import references
 from inference.training.images import Images, PreparedImages, groups
 from inference.training.observing import Observer
+from inference.training.recipe import Recipe
 from inference.training.report import Report, silent
 from inference.training.update import (
     LEARNED,

@@ -25,9 +25,10 @@ from inference.engine import choose_device
 from inference.errors import FitError, InferenceError
 from inference.training.candidates import Candidate, trained_with
 from inference.training.datasets import GoodImages, good_images
-from inference.training.fit import HELD_OUT, default_profile
+from inference.training.fit import HELD_OUT
 from inference.training.images import Images, SpooledImages
 from inference.training.probes import impartial
+from inference.training.recipe import default_profile
 from inference.training.recommendation import Recommendation, Status, Trial, cautions, why, why_not
 from inference.training.report import Report, silent
 from inference.training.standing import choose

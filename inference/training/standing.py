@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from inference.detectors.base import Detector
 from inference.errors import FitError
-from inference.training.fit import Recipe
 from inference.training.images import Images, ahead, to_batch
 from inference.training.metrics import PixelScores
 from inference.training.probes import probes
+from inference.training.recipe import Recipe
 from inference.training.report import Report
 
 FALSE_ALARMS = 0.05

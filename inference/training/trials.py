@@ -13,9 +13,9 @@ from inference.detectors import detector_class
 from inference.detectors.trained import TrainedDetector, Training
 from inference.errors import InferenceError
 from inference.training.candidates import Candidate, judge_ms, trained_with
-from inference.training.fit import Recipe
 from inference.training.images import Images
 from inference.training.probes import PROBES
+from inference.training.recipe import Recipe
 from inference.training.recommendation import Status, Trial
 from inference.training.report import Report
 from inference.training.standing import Standing, stand

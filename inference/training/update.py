@@ -14,9 +14,10 @@ from inference.engine import choose_device, load_detector, save_detector
 from inference.errors import DataError, EngineError
 from inference.false_alarms import USUAL, FalseAlarms
 from inference.training.datasets import good_images
-from inference.training.fit import Recipe, hold_out, references
+from inference.training.fit import hold_out, references
 from inference.training.images import Images, groups, to_batch
 from inference.training.observing import Observer
+from inference.training.recipe import Recipe
 from inference.training.report import Report, silent
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry

@@ -89,7 +89,8 @@ def fit(
     """Learn what normal looks like from good images, and calibrate."""
     telemetry.configure("fit")
     from inference.detectors import DETECTORS  # noqa: PLC0415 - not needed for --help
-    from inference.training.fit import fit_model, recipe, usual_size  # noqa: PLC0415 - brings torch
+    from inference.training.fit import fit_model  # noqa: PLC0415 - brings torch
+    from inference.training.recipe import recipe, usual_size  # noqa: PLC0415 - brings torch
     from linewatch.commands.progress import progress_bar  # noqa: PLC0415 - brings rich
     from storage.models import Registry  # noqa: PLC0415 - not needed for --help
 

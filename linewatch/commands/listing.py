@@ -50,7 +50,7 @@ def _count(name: str, options: dict[str, Any], profile: Literal["paper", "quick"
     from inference.detectors import detector_class  # noqa: PLC0415 - brings torch
     from inference.detectors.backbones import Backbone  # noqa: PLC0415 - brings torch
     from inference.detectors.costs import count_costs  # noqa: PLC0415 - brings torch
-    from inference.training.fit import recipe  # noqa: PLC0415 - brings torch
+    from inference.training.recipe import recipe  # noqa: PLC0415 - brings torch
     from ingest.preprocess import Preprocessing  # noqa: PLC0415 - brings OpenCV
 
     size = options.pop("image_size", None)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import cv2
 
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 from linewatch.config import Config, load
 from storage.errors import StorageError

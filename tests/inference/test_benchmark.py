@@ -15,10 +15,10 @@ from inference.training.benchmark import Benchmark, Entrant, Step
 from inference.training.benchmark_plots import draw
 from inference.training.benchmark_results import Makings, Results
 from inference.training.benchmark_tables import Cell, Row, Table, tables
-from inference.training.fit import Recipe
 from inference.training.images import to_batch
 from inference.training.protocols import PROTOCOLS, protocol_class
 from inference.training.protocols.pictures import read_tests
+from inference.training.recipe import Recipe
 from inference.training.report import Report, silent
 from inference.training.tally import Tally, joined
 from ingest.pictures import read_picture

@@ -17,12 +17,13 @@ from inference.detectors.base import Detection, Detector, Progress, Settings, Tr
 from inference.detectors.trained import Samples, TrainedDetector, TrainedSettings, Training
 from inference.engine import Engine
 from inference.errors import DataError, FitError
-from inference.training import fit as fitting
+from inference.training import recipe as recipes
 from inference.training.calibrate import calibrate
 from inference.training.datasets import good_images
-from inference.training.fit import Recipe, fit_model, recipe, usual_size
+from inference.training.fit import fit_model
 from inference.training.keeping import checkpoint_file, checkpointing, features_folder
 from inference.training.observing import from_scores
+from inference.training.recipe import Recipe, recipe, usual_size
 from ingest.preprocess import Preprocessing
 from storage.errors import BundleError, StorageError, StorageFull
 from storage.models import Bundle, Registry, open_bundle
@@ -86,7 +87,7 @@ class Trained(Mean, TrainedDetector):
 def means(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Make the two detectors above known; gives the number of images of each fit."""
     Mean.fits.clear()
-    monkeypatch.setattr(fitting, "detector_class", {cls.name: cls for cls in (Mean, Trained)}.__getitem__)
+    monkeypatch.setattr(recipes, "detector_class", {cls.name: cls for cls in (Mean, Trained)}.__getitem__)
     return Mean.fits
 
 
@@ -219,7 +220,7 @@ def test_the_checkpoint_is_given_up_said_and_gone_with_the_bundle(
     assert checkpoint.exists()
     assert Registry(out.parent).names() == []
     monkeypatch.undo()
-    monkeypatch.setattr(fitting, "detector_class", {"trained": Trained}.__getitem__)
+    monkeypatch.setattr(recipes, "detector_class", {"trained": Trained}.__getitem__)
     monkeypatch.setattr(Trained, "fit", fit)
     fit_model(made("trained"), data, out, resume=True)
     assert not checkpoint.parent.exists()
@@ -316,7 +317,8 @@ import resource
 import sys
 from pathlib import Path
 import cv2, numpy as np
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 cv2.setNumThreads(1)
 made = recipe("padim", {"dimensions": 20}, preprocessing=Preprocessing(size=(64, 64)), weights="random", device="cpu")

@@ -13,8 +13,9 @@ from inference.engine import Engine
 from inference.errors import DataError, EngineError
 from inference.threshold import Threshold
 from inference.training.confirmed import Frame, confirmed_frames, pictures
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
 from inference.training.learn import Learned, findings, learn
+from inference.training.recipe import recipe
 from inference.training.update import LEARNED_ALERTS, LEARNING_SINCE, learned_alerts, learning_since, update_model
 from ingest.preprocess import Preprocessing, prepare
 from storage.models import Bundle, Registry

@@ -14,8 +14,9 @@ from inference.engine import load_detector
 from inference.errors import DataError, EngineError, FitError
 from inference.false_alarms import parse_false_alarms
 from inference.training.datasets import good_images
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
 from inference.training.images import groups, to_batch
+from inference.training.recipe import recipe
 from inference.training.update import Updatable, update_model
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from inference.training.calibrate import calibrate
-from inference.training.fit import fit_model, recipe
+from inference.training.fit import fit_model
+from inference.training.recipe import recipe
 from ingest.preprocess import Preprocessing
 
 LINES = ("every", "patient", "freshest")
