@@ -13,11 +13,11 @@ import structlog
 
 from alerts.config import AlertRules
 from alerts.pulse import Pulse
-from alerts.rules import challenge, step, tick
+from alerts.rules import challenge, leave, step, tick, withdraw
 from alerts.state import RuleState, Signs
 from storage.challenges import ChallengeStream
 from storage.history import START, Consequences, Counts, History
-from storage.records import Alert, Challenge, Change, Held, Status, Transition, Verdict
+from storage.records import Alert, AlertKind, Challenge, Change, Held, Status, Transition, Verdict
 from storage.verdicts import VerdictStream
 
 log = structlog.get_logger()
@@ -67,6 +67,7 @@ class Follower:
         rules: line -> when its verdicts become alerts; other lines get the default.
         audience: change -> names of the sinks to tell.
         on_verdicts: told of each batch once it is committed.
+        listed: line -> names of its golden samples, None where they cannot be seen from here.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Follower:
         rules: Mapping[str, AlertRules],
         audience: Mapping[Change, Sequence[str]],
         on_verdicts: Callable[[Sequence[Verdict]], None],
+        listed: Callable[[str], frozenset[str] | None] = lambda _: None,
     ) -> None:
         self._stream = VerdictStream(client)
         self._challenges = ChallengeStream(client)
@@ -84,6 +86,7 @@ class Follower:
         self._rules = dict(rules)
         self._audience = audience
         self._on_verdicts = on_verdicts
+        self._listed = listed
         self._trim_at = 0.0
         self._hole_told = START
         self.position = START
@@ -165,7 +168,17 @@ class Follower:
             state, signs = states.get(line) or RuleState(line=line), pulse.signs(line, now)
             if line in removed:  # from the configuration: nobody expects anything of it
                 signs = Signs(calm_s=signs.calm_s)
-            states[line], changes = tick(state, signs, self._rules.get(line, _REMOVED), now_ns=now_ns)
+            rules = self._rules.get(line, _REMOVED)
+            states[line], changes = tick(state, signs, rules, now_ns=now_ns)
+            if line in removed:
+                states[line], more = leave(states[line], rules, now_ns=now_ns)
+                changes = changes + more
+            elif AlertKind.GOLDEN_MISSED in states[line].open and (listed := self._listed(line)) is not None:
+                before = states[line]
+                states[line], more = withdraw(before, listed, rules, now_ns=now_ns)
+                changes = changes + more
+                if states[line] is not before:
+                    batch.touched.add(line)
             if changes:
                 batch.touched.add(line)
                 batch.transitions += changes
@@ -192,13 +205,19 @@ class Follower:
 
     def _look_for_hole(self) -> None:
         """Check that the stream still holds the entry this history ends at: what follows it is then there."""
-        if self.position in (START, self._hole_told):
+        if self.position == START:
             return
         found = self._stream.read(_before(self.position), count=1)
         if found and found[0][0] == self.position:
             return
         newest = self._stream.latest(1)
-        self._hole_told = self.position
+        told, self._hole_told = self._hole_told == self.position, self.position
+        if told and newest and not found:  # it was empty, and has begun anew with smaller ids
+            log.warning("the verdict stream has begun anew: it is followed from its first entry")
+            self._commit(START, _Batch(self._states))
+            return
+        if told:
+            return
         if found:
             self.hole = (
                 f"verdicts between {self.position} and {found[0][0]} were dropped from the stream before they became "

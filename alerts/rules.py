@@ -63,7 +63,8 @@ def tick(state: RuleState, signs: Signs, rules: AlertRules, *, now_ns: int) -> O
     state = follow_ticks(state, now_ns)
     out: list[Transition] = []
     silent = 0 < rules.silent_after <= signs.silent_s and signs.camera != "ended"
-    name = f"{state.line}/{signs.run or 'none'}/{signs.seq}"
+    # A line that was never heard of has no frame to name its alert after; it may happen again, after Redis was lost.
+    name = f"{state.line}/none/{now_ns}" if signs.run is None else f"{state.line}/{signs.run}/{signs.seq}"
     for kind, wrong, text in (
         (AlertKind.LINE_SILENT, silent, silent_text(rules.silent_after)),
         (AlertKind.CAMERA_LOST, signs.camera == "lost", camera_text(AlertKind.CAMERA_LOST)),
@@ -89,6 +90,34 @@ def challenge(state: RuleState, challenge: Challenge, rules: AlertRules) -> Outc
     """
     out: list[Transition] = []
     return golden.shown(state, challenge, rules, out), out
+
+
+def withdraw(state: RuleState, listed: frozenset[str], rules: AlertRules, *, now_ns: int) -> Outcome:
+    """Apply that golden samples were removed.
+
+    Args:
+        state: what is remembered of their line.
+        listed: those that are left.
+        rules: of this line.
+        now_ns: wall clock, nanoseconds since the epoch.
+    """
+    out: list[Transition] = []
+    return golden.withdrawn(state, listed, rules, out, at_ns=now_ns), out
+
+
+def leave(state: RuleState, rules: AlertRules, *, now_ns: int) -> Outcome:
+    """Apply that a line was taken out of the configuration: what no time ends will be ended by nothing else.
+
+    Args:
+        state: what is remembered of the line.
+        rules: for such lines.
+        now_ns: wall clock, nanoseconds since the epoch.
+    """
+    out: list[Transition] = []
+    for kind in [kind for kind in state.open if kind is not AlertKind.DEFECT]:
+        # (`tick` ends that, once its last verdicts are in.)
+        state = cleared(state, kind, now_ns, rules, out)
+    return state, out
 
 
 def _judged(

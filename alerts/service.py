@@ -28,6 +28,7 @@ from alerts.processes import Processes
 from alerts.pulse import Pulse
 from alerts.sinks import audience, open_sink, sink_names
 from storage.config import StorageConfig
+from storage.golden import GoldenSamples
 from storage.history import History
 from storage.labels import Labels
 from storage.lines import Lines
@@ -99,7 +100,10 @@ class AlertService:
                 pulse.handle(verdicts, time.monotonic())
                 metrics.follow(verdicts)
 
-            follower = Follower(client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts)
+            listed = GoldenSamples(self._storage.golden).listed
+            follower = Follower(
+                client, history, rules=self._rules, audience=told, on_verdicts=on_verdicts, listed=listed
+            )
             crew = closing.enter_context(at_work(couriers, stop))
             self._open_page(closing, board, history, told, crew.ring, metrics=metrics)
             loop = Loop(follower, lines=Lines(client), stream=stream, pulse=pulse, board=board, ring=crew.ring)

@@ -7,6 +7,7 @@ missing. Should the capture come back, its frames have their verdict already.
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -15,6 +16,8 @@ from storage.lines import Lines, Unsettled
 
 BEREAVED_S = 60.0
 """How long a run that owes verdicts may show no sign of life."""
+MOST_AT_ONCE = 100_000
+"""Numbers of one run that are ended at one look."""
 _LOOK_S = 5.0
 
 log = structlog.get_logger()
@@ -32,6 +35,7 @@ class Bereaved:
     def __init__(self, lines: Lines, names: Iterable[str], *, worker: str) -> None:
         self._lines, self._names, self._worker = lines, tuple(names), worker
         self._seen: dict[tuple[str, str], tuple[Unsettled, float]] = {}
+        self._closing: set[tuple[str, str]] = set()
         self._looked = float("-inf")
 
     def look(self, now: float) -> None:
@@ -48,12 +52,16 @@ class Bereaved:
         try:
             found = [run for name in self._names for run in self._lines.unsettled(name)]
             before, self._seen = self._seen, {}
+            closing, self._closing = self._closing, set()
             for run in found:
                 key = (run.line, run.run)
                 known, since = before.get(key, (run, now))
+                if key in closing:
+                    known = replace(known, floor=run.floor)  # that it moves is our own doing
                 self._seen[key] = (run, since if known == run else now)
                 if known == run and now - since >= BEREAVED_S:
                     self._close(run)
+                    self._closing.add(key)
         except StoreUnavailable:
             self._seen = {}  # nobody could show a sign of life meanwhile
 
@@ -66,5 +74,6 @@ class Bereaved:
             reason="capture lost",
             wall_ns=time.time_ns(),
             worker=self._worker,
+            most=MOST_AT_ONCE,  # the rest at the next look: meanwhile others have their turn
         )
         log.warning("frames nobody will end are unknown now", line=run.line, run=run.run, frames=ended)

@@ -89,6 +89,11 @@ class Challenger:
         if not self._thread.is_alive():
             self.poll()
 
+    @property
+    def alive(self) -> bool:
+        """Whether samples are shown when they are due."""
+        return self._thread.is_alive()
+
     def refusal(self, line: str, served: Served) -> str | None:
         """Why frames of `line` must not be judged by `served`; None: they may. Any thread may ask."""
         if not self._lines[line].golden_blocks:
@@ -122,9 +127,8 @@ class Challenger:
     def _turn(self, line: JudgeConfig) -> bool:
         """Show the samples of one line if that is due."""
         served, now_ns, asked = self._serving(line.line), self._clock(), self._asked[line.line]
-        serving = None if served is None else (served.engine.ref, served.calibration_sha256)
         last = self._last.get(line.line)
-        occasion = due(last, serving=serving, now_ns=now_ns, asked=asked, shifts=line.shifts, zone=self._zone)
+        occasion = due(last, serving=served, now_ns=now_ns, asked=asked, shifts=line.shifts, zone=self._zone)
         if occasion is None:
             return False
         results = challenge_model(
@@ -136,7 +140,7 @@ class Challenger:
             occasion=occasion,
             now_ns=now_ns,
         )
-        self._last[line.line] = Showing(serving, now_ns, asked)
+        self._last[line.line] = Showing(served, now_ns, asked)
         missed = any(result.missed for result in results)
         self._proofs[line.line] = (served, MISSED if missed else None if results else NO_SAMPLES)
         self._untold += results

@@ -54,21 +54,25 @@ class Engine:
         threads: CPU threads of the judging thread; 0 leaves torch's default, all cores.
 
     Raises:
-        EngineError: no such device, or a bundle that does not fit this version of its detector.
+        EngineError: no such device, one with too little memory, or a bundle that does not fit this version of its
+            detector.
     """
 
     def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int = 0) -> None:
         self.device = choose_device(device)
         self.ref = bundle.ref
-        self.preprocessing = Preprocessing.model_validate(bundle.manifest.preprocessing)
         calibration = bundle.calibration()
         try:
+            self.preprocessing = Preprocessing.model_validate(bundle.manifest.preprocessing)
             self.calibration = None if calibration is None else Calibration.model_validate(calibration)
         except ValidationError as exc:
             reason = " ".join(str(exc).split())
-            raise EngineError(f"calibration of {bundle.ref} does not fit this version: {reason}") from exc
+            raise EngineError(f"{exc.title.lower()} of {bundle.ref} does not fit this version: {reason}") from exc
         self._threads = threads
-        self._detector = load_detector(bundle).to(self.device)
+        try:
+            self._detector = load_detector(bundle).to(self.device)
+        except torch.OutOfMemoryError as exc:
+            raise EngineError(f"{self.device} has too little memory for {bundle.ref}") from exc
         if self.device.type == "cuda":
             # TF32 rounds to 10 bits: a model calibrated on one device would judge differently on another.
             torch.backends.cudnn.allow_tf32 = False

@@ -64,7 +64,7 @@ class Grouping:
         for job in jobs:
             served = serving[job.header.line]
             reason = "late" if id(job) in late else self._unfit(job, served)
-            if reason is None and served is not None and not served.fits(job.pixels):
+            if reason is None and served is not None and not served.fits(job):
                 self._retry(job)
                 continue
             engine, standard = (None, None) if served is None else (served.engine, served.standard)
@@ -78,7 +78,7 @@ class Grouping:
         if served is None:
             return "no model"
         watch = served.standard.watch
-        if watch is not None and job.pixels is not None and served.fits(job.pixels):
+        if watch is not None and job.pixels is not None and served.fits(job):
             condition = watch.look(job.pixels)
             if condition is not Condition.OK:
                 return condition.value

@@ -6,6 +6,7 @@ sender may not speak for, is counted and dropped: it can never become a verdict.
 pictures nobody asked for: what a camera does must not grow this process.
 """
 
+import itertools
 import queue
 import threading
 import time
@@ -45,6 +46,8 @@ class _Peer:
     run: str | None
     """The one that its frames and beats are of."""
     heard: float
+    number: int
+    """Of this connection, among all there were."""
     key: str = ""
     """Its public key; empty on a unix socket."""
 
@@ -97,6 +100,7 @@ class Link:
             self.close()
             raise IngestError(f"cannot listen on {endpoint}: {error}; is another worker using it?") from error
         self._peers: dict[bytes, _Peer] = {}
+        self._numbers = itertools.count(1)
         self._done: queue.SimpleQueue[tuple[Recorded, bool]] = queue.SimpleQueue()
         self._grant_due = 0.0
         self._draining = False
@@ -234,7 +238,7 @@ class Link:
         if peer is None:
             if sum(other.line == line for other in self._peers.values()) >= MAX_PEERS:
                 raise WireError(f"line {line} has {MAX_PEERS} connections already")
-            self._peers[name] = peer = _Peer(line, run, now, key)
+            self._peers[name] = peer = _Peer(line, run, now, next(self._numbers), key)
             self._grant(name, peer)
         elif run is not None and run != (peer.run or run):
             raise WireError(f"line {line} began another run on the same connection")
@@ -273,7 +277,7 @@ class Link:
         self.received += 1
         log.debug("received", verdict=header.id, worker=self._worker)
         wanted = self._wanted(header.line)
-        if payload is not None and (wanted is None or header.shape[1::-1] != wanted.size):
+        if payload is not None and (wanted is None or not wanted.made(header.shape, header.preparation)):
             self._grant(identity, self._peers[identity])  # prepared for the model before this one
             self._send(identity, again)
             return
@@ -292,11 +296,12 @@ class Link:
 
     def _grant(self, identity: bytes, peer: _Peer) -> None:
         lines = len({other.line for other in self._peers.values()})
-        share = max(2, -(-self._ahead // lines))
+        share = min(max(2, -(-self._ahead // lines)), wire.MAX_CREDITS)
         grant = wire.Grant(
             worker=self._worker,
             line=peer.line,
             credits=0 if self._draining else share,
+            connection=peer.number,
             preprocessing=self._wanted(peer.line),
             pinned=self._pinned(peer.line),
         )

@@ -14,7 +14,7 @@ class Showing:
     """What the samples of a line were last shown to, and when.
 
     Attributes:
-        serving: model, version and calibration that were judging the line.
+        serving: what was judging the line.
         at_ns: wall clock, nanoseconds since the epoch.
         asked: requests counted by then.
     """

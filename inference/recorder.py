@@ -170,7 +170,9 @@ class Recorder:
     def _write(self, item: Item) -> None:
         match item:
             case Beat():
-                self._insist("beat", lambda: self._beat(item), tries=1)
+                self._insist(
+                    "beat", lambda: self._beat(item), tries=None if item.ended else 1
+                )  # that one is not repeated
             case (bytes() as peer, Gap() as gap):
                 ended: list[int] = []
                 # A gap that is not closed yet is not acknowledged: it is told again, and other lines have their turn.
@@ -246,6 +248,7 @@ class Recorder:
             camera=beat.condition.value,
             wall_ns=beat.wall_ns,
             ended=beat.ended,
+            settled=beat.settled,
         )
 
     def _close_gap(self, gap: Gap) -> int:

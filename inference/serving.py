@@ -15,9 +15,11 @@ from inference.broken_promises import broken_promises
 from inference.config import JudgeConfig
 from inference.engine import Engine
 from inference.errors import InferenceError
+from inference.job import Job
 from inference.judge import Standard
 from inference.scene import SceneWatch
-from ingest.preprocess import RGB
+from ingest.errors import IngestError
+from ingest.workerlink import View
 from storage.errors import StorageError
 from storage.models import Registry
 
@@ -26,17 +28,18 @@ _END_S = 2.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """One line's engine and standard."""
+    """One line's engine and standard; each taking over is one of its own, also of a model that was there before."""
 
     engine: Engine
     standard: Standard
     calibration_sha256: str | None
 
-    def fits(self, pixels: RGB | None) -> bool:
-        """Whether a picture was prepared for this engine."""
-        return pixels is not None and pixels.shape[1::-1] == self.engine.preprocessing.size
+    def fits(self, job: Job) -> bool:
+        """Whether a frame was prepared for this engine."""
+        asked = job.header.preparation
+        return job.pixels is not None and self.engine.preprocessing.made(job.pixels.shape, asked)
 
 
 class Serving:
@@ -63,6 +66,11 @@ class Serving:
     def __getitem__(self, line: str) -> Served | None:
         """What judges `line` now; None while it has no usable model."""
         return self._served.get(line)
+
+    @property
+    def alive(self) -> bool:
+        """Whether promotions are followed."""
+        return self._thread.is_alive()
 
     def knows(self, line: str) -> bool:
         """Whether the configuration gives `line` to this worker."""
@@ -94,9 +102,14 @@ class Serving:
                     engine.warm_up(self._warm_up)
                     engines[bundle.ref, sealed] = engine
                 engine = engines[bundle.ref, sealed]
+                if served is not None:  # the first one is taken, for capture to say why it judges nothing
+                    View(roi=judge.roi, mask=judge.mask).apply(engine.preprocessing)
                 self._served[line] = Served(engine, standard_of(engine, judge), sealed)
-            except (StorageError, InferenceError) as error:
+            except (StorageError, InferenceError, IngestError) as error:
                 self._complain(line, str(error))
+                continue
+            except Exception as error:  # noqa: BLE001 - it is logged; no model may take the other lines' from them
+                self._complain(line, f"{type(error).__name__}: {error}", trace=error)
                 continue
             self._failed.pop(line, None)
             standard = self._served[line].standard
@@ -106,12 +119,12 @@ class Serving:
         while not self._stop.wait(1.0):
             self.refresh()
 
-    def _complain(self, line: str, why: str) -> None:
+    def _complain(self, line: str, why: str, *, trace: Exception | None = None) -> None:
         if self._failed.get(line) != why:
             self._failed[line] = why
             serving = self._served.get(line)
             kept = serving.engine.ref if serving else "none, its frames are unknown"
-            log.error("model not usable", line=line, error=why, in_service=kept)
+            log.error("model not usable", line=line, error=why, in_service=kept, exc_info=trace)
 
 
 def standard_of(engine: Engine, judge: JudgeConfig) -> Standard:

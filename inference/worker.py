@@ -305,7 +305,13 @@ class Worker:
             if self._lanes.longest() > STUCK_S:
                 log.critical("detector hangs: worker ends itself", worker=self._name, seconds=STUCK_S)
                 os._exit(70)  # a hung device cannot be joined; the supervisor starts a fresh process
-            ended = [step.name for step in steps if not step.is_alive()] + ["recorder"] * (not self._recorder.alive)
+            alive = {step.name: step.is_alive() for step in steps}
+            alive |= {
+                "recorder": self._recorder.alive,
+                "models": self._serving.alive,
+                "challenger": self._challenger.alive,
+            }
+            ended = [name for name, lives in alive.items() if not lives]
             if ended and not self._draining:
                 log.critical("a step failed: worker ends itself", worker=self._name, steps=ended)
                 os._exit(70)

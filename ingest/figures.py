@@ -21,6 +21,10 @@ class Figures(BaseModel):
     """Pictures held, waiting and in flight."""
     buffer_bytes: Count = 0
     """Most bytes of pictures that are held: `buffer_mb`."""
+    untold: Count = 0
+    """Numbers given up of which no worker has said yet that storage knows."""
+    dropped_messages: Count = 0
+    """Messages of workers that were none of the protocol."""
     resent: Count = 0
     """Frames taken back from a worker, to be sent again."""
     source_losses: Count = 0

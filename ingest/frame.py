@@ -1,5 +1,6 @@
 """The noun of ingest: one captured picture and what is known about it."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +9,10 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 """A picture in memory: `[H, W, 3]` uint8, channels in OpenCV's order (blue, green, red)."""
+
+
+MAX_PART = 128
+"""Most characters of a part's identity."""
 
 
 class Condition(StrEnum):
@@ -58,6 +63,19 @@ class Frame:
     def id(self) -> str:
         """`line/run/seq`: names the frame, and its verdict, once and for all; in logs `verdict`."""
         return f"{self.line}/{self.run}/{self.seq}"
+
+
+def part_id(said: str) -> str:
+    """A part's identity in a form that can be sent and stored; the same for the same `said`.
+
+    A scanner may read anything. What is too long, or holds what no database takes, keeps its beginning, and a digest
+    that tells it from others.
+    """
+    shown = said.encode("utf-8", "replace").decode().replace("\0", "")
+    if shown == said and len(said) <= MAX_PART:
+        return said
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{shown[: MAX_PART - 17]}~{digest}"
 
 
 def new_run(wall_ns: int) -> str:

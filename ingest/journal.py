@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from ingest.frame import new_run
+
+log = structlog.get_logger()
 
 _FORMAT = struct.Struct("<8sQ")  # magic, next sequence number
 _MAGIC = b"lwrun\x00\x00\x01"
@@ -87,6 +91,11 @@ def leftovers(folder: Path, *, line: str) -> Iterator[Leftover]:
     for path in sorted(folder.glob(f"{line}@*.run")):
         data = path.read_bytes()
         if len(data) != _FORMAT.size or not data.startswith(_MAGIC):
-            path.unlink()  # died while creating it, before any frame was numbered
+            # Cut short, its process died before it numbered any frame. Anything else is none of ours, or was damaged.
+            if len(data) >= _FORMAT.size:
+                log.error(
+                    "a run's journal cannot be read, and is removed", line=line, journal=str(path), bytes=len(data)
+                )
+            path.unlink()
             continue
         yield Leftover(run=path.stem.rpartition("@")[2], next_seq=_FORMAT.unpack(data)[1], path=path)

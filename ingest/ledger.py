@@ -80,6 +80,12 @@ class Ledger:
         return len(self._waiting) + len(self._flying) + sum(map(len, self._given_up.values()))
 
     @property
+    def oldest(self) -> int | None:
+        """The lowest number that has not been settled yet; None: all have."""
+        given_up = (first for ranges in self._given_up.values() for first, _ in ranges)
+        return min((*self._waiting, *self._flying, *given_up), default=None)
+
+    @property
     def waiting(self) -> int:
         """Frames that could be sent now."""
         return len(self._waiting)
@@ -99,6 +105,7 @@ class Ledger:
             in_flight=len(self._flying),
             buffered_bytes=self._bytes,
             buffer_bytes=self._capacity,
+            untold=sum(map(len, self._given_up.values())),
             resent=self._resent,
             given_up=dict(self._lost),
         )

@@ -4,6 +4,9 @@ Capture, fitting, scoring and every engine call `prepare` and nothing else: a tr
 from the serving path is how deployed models come to judge differently.
 """
 
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import cv2
@@ -44,6 +47,24 @@ class Preprocessing(BaseModel):
         if self.mask is not None and len(self.mask) < 3:
             raise ValueError(f"mask has {len(self.mask)} corners: a polygon needs at least 3")
         return self
+
+    def digest(self) -> str:
+        """What names it: 16 hexadecimal digits."""
+        return _digest(self)
+
+    def made(self, shape: Sequence[int], digest: str | None) -> bool:
+        """Whether a picture was prepared with this.
+
+        Args:
+            shape: of the picture, `(h, w, 3)`.
+            digest: of what it was asked to be prepared with; None: not known, its size decides.
+        """
+        return (shape[1], shape[0]) == self.size and digest in (None, _digest(self))
+
+
+@lru_cache(maxsize=256)
+def _digest(preprocessing: Preprocessing) -> str:
+    return hashlib.sha256(preprocessing.model_dump_json().encode()).hexdigest()[:16]
 
 
 def prepare(picture: Picture, preprocessing: Preprocessing) -> RGB:

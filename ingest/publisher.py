@@ -118,7 +118,7 @@ class Publisher:
                 turn()
         finally:
             self._context.destroy(linger=500)
-            self._wake.close()
+        self._wake.close()  # not after a failure: the camera's thread may be about to use it
 
     def step(self, now: float) -> None:
         """Do everything that can be done now."""
@@ -146,6 +146,9 @@ class Publisher:
                 self._acknowledged(link, message)
 
     def _granted(self, link: WorkerLink, grant: wire.Grant) -> None:
+        # What was under way on a connection that broke may be lost, though its worker lives.
+        if link.worker == grant.worker and link.connection != grant.connection:
+            self._take_back(link, "connection replaced")
         if link.worker != grant.worker:
             if link.worker is not None:
                 self._take_back(link)
@@ -170,9 +173,17 @@ class Publisher:
         if not ack.portrait:
             return
         for frame in frames:
-            if frame.picture is not None:
-                portrait = wire.Portrait(line=frame.line, run=frame.run, seq=frame.seq)
-                link.send(wire.pack(portrait, encode_jpeg(frame.picture)))
+            self._send_portrait(link, frame)
+
+    def _send_portrait(self, link: WorkerLink, frame: Frame) -> None:
+        if frame.picture is None:
+            return
+        try:
+            encoded = encode_jpeg(frame.picture)
+        except ImageError as error:
+            log.warning("no picture for the evidence", verdict=frame.id, error=str(error))
+            return
+        link.send(wire.pack(wire.Portrait(line=frame.line, run=frame.run, seq=frame.seq), encoded))
 
     def _lose_silent(self, now: float) -> None:
         for link in self._links:
@@ -183,10 +194,10 @@ class Publisher:
         self._take_back(link)
         link.forget()
 
-    def _take_back(self, link: WorkerLink) -> None:
+    def _take_back(self, link: WorkerLink, why: str = "worker lost") -> None:
         with self._lock:
             taken = self._ledger.worker_lost(link.worker or "")
-        log.warning("worker lost", line=self._line, run=self._run, worker=link.worker, frames_taken_back=taken)
+        log.warning(why, line=self._line, run=self._run, worker=link.worker, frames_taken_back=taken)
 
     def _send_frames(self) -> None:
         while True:
@@ -237,6 +248,7 @@ class Publisher:
             mono_ns=frame.mono_ns,
             shape=(shape[0], shape[1], 3),
             encoding="none" if pixels is None else "raw",
+            preparation=None if pixels is None else link.preparation,
             condition=frame.condition,
             part=frame.part,
             deadline_ms=self._ledger.time_left_ms(frame, time.monotonic()),
@@ -293,12 +305,15 @@ class Publisher:
             own = {
                 "source_losses": self._source_losses,
                 "workers": sum(link.worker is not None for link in self._links),
+                "dropped_messages": sum(link.dropped for link in self._links),
             }
             figures = self._ledger.figures().model_copy(update=own)
+            next_seq, oldest = self._next_seq, self._ledger.oldest
         beat = wire.Beat(
             line=self._line,
             run=self._run,
-            next_seq=self._next_seq,
+            next_seq=next_seq,
+            settled=next_seq if oldest is None else oldest,
             wall_ns=time.time_ns(),
             condition=Condition.ENDED if ended and self._source_ended else self._condition,
             ended=ended,

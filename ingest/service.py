@@ -11,7 +11,7 @@ import structlog
 from ingest.condition import ConditionWatch
 from ingest.config import CaptureConfig
 from ingest.errors import SourceError
-from ingest.frame import Condition, Frame
+from ingest.frame import Condition, Frame, part_id
 from ingest.journal import RunJournal, next_run
 from ingest.ledger import Ledger
 from ingest.publisher import Publisher
@@ -65,7 +65,7 @@ def capture(
         publisher = _publisher(config, live=source.live, run=run, workers=workers, journal=journal, keys=keys)
         halt = threading.Event()
         server = threading.Thread(
-            target=_serve, args=(publisher, halt), kwargs={"moves": moves, "waits": waits}, name="publisher"
+            target=_serve, args=(publisher, halt, stop), kwargs={"moves": moves, "waits": waits}, name="publisher"
         )
         server.start()
         log.info("capturing", line=config.id, run=run, source=redacted(config.source), policy=config.policy)
@@ -94,9 +94,18 @@ def capture(
 
 
 def _serve(
-    publisher: Publisher, halt: threading.Event, *, moves: Callable[[str], None], waits: Callable[[str], None]
+    publisher: Publisher,
+    halt: threading.Event,
+    stop: threading.Event,
+    *,
+    moves: Callable[[str], None],
+    waits: Callable[[str], None],
 ) -> None:
-    publisher.run(stop=halt, turn=lambda: moves("publisher"))
+    try:
+        publisher.run(stop=halt, turn=lambda: moves("publisher"))
+    except Exception:  # whatever it is, no frame may be numbered that nobody sends: the next start accounts for all
+        log.exception("publisher failed: capture ends", line=publisher.line, run=publisher.run_id)
+        stop.set()
     waits("publisher")
 
 
@@ -175,7 +184,7 @@ def _grab_all(
             mono_ns=time.monotonic_ns(),
             picture=grab.picture,
             condition=condition,
-            part=grab.part,
+            part=None if grab.part is None else part_id(grab.part),
         )
         log.debug("captured", verdict=frame.id, part=frame.part, condition=condition.value)
         publisher.offer(frame, wait=wait, stop=stop)

@@ -19,16 +19,17 @@ from typing import Annotated, Any, Final, Literal
 
 import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ingest.config import LineId
 from ingest.errors import WireError
 from ingest.figures import Figures
-from ingest.frame import Condition
+from ingest.frame import MAX_PART, Condition
 from ingest.preprocess import RGB, Preprocessing
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+MAX_CREDITS = 4096
 
 Buffer = bytes | memoryview
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -79,7 +80,9 @@ class FrameHeader(_Header):
     encoding: Literal["raw", "none"] = "raw"
     """`none`: no pixels, because `condition` says there is nothing to judge."""
     condition: Condition = Condition.OK
-    part: Annotated[Text, Field(max_length=128)] | None = None
+    part: Annotated[Text, Field(max_length=MAX_PART)] | None = None
+    preparation: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Digest of the preprocessing it was asked to be prepared with; two models may differ in more than their size."""
     deadline_ms: Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)] | None = None
     """Time left when the frame was sent, so that no two hosts' clocks are compared."""
 
@@ -97,12 +100,20 @@ class Beat(_Header):
     run: RunId
     next_seq: Seq
     """The number the next frame of this run will get: all before it are to be accounted for."""
+    settled: Seq = 0
+    """All numbers below have had their outcome stored: whoever does not know it has lost it."""
     wall_ns: Nanoseconds
     condition: Condition = Condition.OK
     ended: bool = False
     """True in the last beat of a run."""
     figures: Figures | None = None
     """Queues and counters, for metrics."""
+
+    @model_validator(mode="after")
+    def _check_settled(self) -> "Beat":
+        if self.settled > self.next_seq:
+            raise ValueError(f"{self.settled} numbers are settled, of {self.next_seq}")
+        return self
 
 
 class Gap(_Header):
@@ -134,8 +145,10 @@ class Grant(_Header):
     worker: Annotated[Text, Field(max_length=128)]
     """Names one start of one worker: a restarted worker has a new name and holds nothing of the old one's frames."""
     line: LineId
-    credits: Annotated[int, Field(ge=0, le=4096)]
+    credits: Annotated[int, Field(ge=0, le=MAX_CREDITS)]
     """How many frames of this line may be unacknowledged at once."""
+    connection: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """Which connection to this worker it goes to. Another one than before: what was under way on that may be lost."""
     preprocessing: Preprocessing | None = None
     """What the line's model wants to see; None while it has no model (frames are then settled as `unknown`)."""
     pinned: bool = False

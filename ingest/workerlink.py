@@ -44,6 +44,8 @@ class WorkerLink:
         worker: name of the worker's present start; None while it is not heard of.
         credits: frames it may hold at once.
         preprocessing: what it wants to see; None while it has no model.
+        preparation: digest of that, as the worker names it.
+        connection: which of the worker's connections this is.
         pinned: the line stays with one worker while that lives.
         mismatch: its model looks at another region than this line.
         heard: monotonic seconds of its last message.
@@ -56,6 +58,8 @@ class WorkerLink:
         self.worker: str | None = None
         self.credits = 0
         self.preprocessing: Preprocessing | None = None
+        self.preparation: str | None = None
+        self.connection = 0
         self.pinned = False
         self.mismatch = False
         self.heard = float("-inf")
@@ -100,7 +104,8 @@ class WorkerLink:
     def accept(self, grant: wire.Grant) -> None:
         """Take over what the worker allows and wants."""
         self.worker, self.credits, self.preprocessing = grant.worker, grant.credits, None
-        self.pinned = grant.pinned
+        self.connection, self.pinned = grant.connection, grant.pinned
+        self.preparation = None if grant.preprocessing is None else grant.preprocessing.digest()
         mismatch = False
         if grant.preprocessing is not None:
             try:

@@ -5,9 +5,11 @@ names is in the backup too. What is replaced in place (a calibration, an index o
 what names and what is named belong together.
 """
 
+import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +65,7 @@ def back_up(config: Config, path: Path, *, keys: bool, history: bool, replace: b
         report("megabytes kept", done // _MB, max(total // _MB, done // _MB))
 
     database = _history_file(config) if history else None
-    total = sum(file.stat().st_size for file in _all(config, keys=keys)) + (database.stat().st_size if database else 0)
+    total = _size(config, keys=keys) + (database.stat().st_size if database else 0)
     copy = path.with_name(f".{path.name}-{uuid.uuid4().hex}.db")
     try:
         with archive(path, replace=replace, told=told) as writer:
@@ -103,9 +105,15 @@ def _history_file(config: Config) -> Path:
     return file
 
 
-def _all(config: Config, *, keys: bool) -> list[Path]:
-    folders = [config.storage.models, config.storage.golden, *([config.data / "keys"] if keys else [])]
-    return [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+def _size(config: Config, *, keys: bool) -> int:
+    """Bytes there are to keep, about: what is being replaced meanwhile may be gone before it was looked at."""
+    total = 0
+    for folder in (config.storage.models, config.storage.golden, *([config.data / "keys"] if keys else [])):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += (Path(place) / name).lstat().st_size
+    return total
 
 
 def _add_models(writer: ArchiveWriter, registry: Registry) -> None:

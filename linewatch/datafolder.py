@@ -45,15 +45,21 @@ def claim(data: Path, *, restoring: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def only(data: Path, role: str) -> Iterator[None]:
+def only(data: Path, role: str, name: str | None = None) -> Iterator[None]:
     """Be the only process of a role on this folder, for the length of a `with`.
+
+    Args:
+        data: the folder.
+        role: which.
+        name: of the role's, where there may be several; it is used as a file's name.
 
     Raises:
         ConfigError: the folder cannot be created or written.
         AlreadyRunning: there is one.
     """
     make(data)
-    with _holding(data / f"{role}.lock", f"{data}: `linewatch {role}` runs here already"):
+    file, what = (role, "") if name is None else (f"{role}@{name}", f" of {name}")
+    with _holding(data / f"{file}.lock", f"{data}: `linewatch {role}`{what} runs here already"):
         yield
 
 

@@ -60,6 +60,16 @@ def show(config: Config, line: str) -> Answers:
     return ask(config, line, workers, patience_s=PATIENCE_S) if workers else judge_here(config, line)
 
 
+def told_again(config: Config, line: str) -> bool:
+    """Let workers that run show what samples there are now, without waiting for it; False: Redis does not answer."""
+    try:
+        if running(config):
+            GoldenRequests(connect(config.storage)).ask(line)
+    except StoreUnavailable:
+        return False
+    return True
+
+
 def running(config: Config) -> list[str]:
     """Names of the configuration's workers that run; with an embedded Redis that is down, none does.
 

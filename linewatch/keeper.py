@@ -129,9 +129,9 @@ class Keeper:
             self._life.started(time.monotonic())
         try:
             self.server.start(stop=self._stop)
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             if not self.ready.is_set():
-                self.failure = error
+                self.failure = error if isinstance(error, StorageError) else StorageError(f"redis-server: {error}")
             elif not self._stop.is_set():
                 log.error("redis does not start", error=str(error))  # noqa: TRY400 - one clear line
             self._ended()

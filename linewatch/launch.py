@@ -14,7 +14,7 @@ from linewatch.datafolder import claim
 from linewatch.errors import ConfigError
 from linewatch.notify import Notifier
 from linewatch.preflight import taken_ports
-from linewatch.silence import SILENT_S
+from linewatch.silence import ALERTS, CAPTURE, WORKER
 from linewatch.sockets import make_room
 from linewatch.supervisor import Role, Supervisor
 from linewatch.tables import print_table
@@ -25,10 +25,12 @@ from storage.models import Registry
 from storage.server import RedisServer, connect
 from storage.verdicts import VerdictStream
 
-_MODELS_S = 300.0
-"""How long a worker may load its models."""
-_STATEMENTS_S = 2 * SILENT_S
-"""How long a turn of the alert service may take: longer than the time-out of one SQL statement."""
+_CAPTURE_ENDS_S = 16.0
+"""A read of the camera (5 s), the verdicts of what was taken (8 s), what is given up (2 s)."""
+_WORKER_ENDS_S = 30.0
+"""Five steps of 5 s, golden samples and models."""
+_ALERTS_END_S = 20.0
+"""To follow, to deliver, the page."""
 
 log = structlog.get_logger()
 
@@ -45,7 +47,8 @@ def roles(path: Path, config: Config) -> list[Role]:
                 (*linewatch, "capture", file, "--line", line.id),
                 stage=0,
                 ends=True,
-                silent_s=SILENT_S,
+                patience=CAPTURE,
+                grace_s=_CAPTURE_ENDS_S,
             )
             for line in config.lines
             if not line.remote
@@ -55,12 +58,12 @@ def roles(path: Path, config: Config) -> list[Role]:
                 f"worker {worker.name}",
                 (*linewatch, "worker", file, "--name", worker.name),
                 stage=1,
-                silent_s=SILENT_S,
-                start_s=_MODELS_S,
+                patience=WORKER,
+                grace_s=_WORKER_ENDS_S,
             )
             for worker in config.workers
         ),
-        Role("alerts", (*linewatch, "alerts", file), stage=2, silent_s=_STATEMENTS_S),
+        Role("alerts", (*linewatch, "alerts", file), stage=2, patience=ALERTS, grace_s=_ALERTS_END_S),
     ]
 
 
@@ -143,9 +146,10 @@ class _Announcer:
         self._page, self._said = page, ""
 
     def __call__(self) -> None:
-        if not self._page.exists():
-            return
-        url = self._page.read_text(encoding="utf-8").strip()
+        try:
+            url = self._page.read_text(encoding="utf-8").strip()
+        except OSError:
+            return  # not there yet, or just being taken away
         if url and url != self._said:
             self._said = url
             Console().print(f"page: {url}", highlight=False, soft_wrap=True)

@@ -17,6 +17,21 @@ _LONGEST_LOOK_S = 2.0
 """Between two looks at most this much counts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a role may be silent, in seconds."""
+
+    silent_s: float = SILENT_S
+    start_s: float = START_S
+
+
+CAPTURE = Patience()
+WORKER = Patience(start_s=300.0)
+"""It loads its models first."""
+ALERTS = Patience(silent_s=2 * SILENT_S)
+"""Longer than the time-out of one SQL statement."""
+
+
 @dataclass(slots=True)
 class Silence:
     """How long one start of a role has been silent. All times are monotonic seconds."""

@@ -24,14 +24,15 @@ from linewatch import lifeline, progress
 from linewatch.keeper import Keeper, Server
 from linewatch.progress import Page
 from linewatch.restarts import Backoff, Restarts, State
-from linewatch.silence import START_S, Silence
+from linewatch.silence import Patience, Silence
 
 _TICK_S = 0.5
 """How often the children are looked at, and `until` is asked."""
 _HURRY_S = 1.0
 """Patience after a second signal."""
 _MOST_KILLS = 3
-"""A process that is still there after so many is stuck in the kernel: nothing more can be done about it."""
+_KILLED_S = 5.0
+"""A process that is still there so long after so many kills is stuck in the kernel: nothing more can be done."""
 
 log = structlog.get_logger()
 
@@ -46,10 +47,10 @@ class Role:
     """Place in the order of stopping: lower first."""
     ends: bool = False
     """Whether exit code 0 is its natural end."""
-    silent_s: float | None = None
-    """How long each of its loops may take for a turn before it counts as hung; None: it tells no progress."""
-    start_s: float = START_S
-    """How long it may take to its first turn."""
+    patience: Patience | None = None
+    """How long it may take for a turn, or its first one, before it counts as hung; None: it tells no progress."""
+    grace_s: float = 10.0
+    """How long it may take to end, once asked, before it is killed."""
 
 
 @dataclass(slots=True)
@@ -72,7 +73,6 @@ class Supervisor:
         until: asked now and then once every role with a natural end has reached it; True ends the run.
         on_tick: called now and then, for whoever prints what is new.
         backoff: when to start again.
-        grace_s: how long each stage may take to end before it is killed.
     """
 
     roles: Sequence[Role]
@@ -81,7 +81,6 @@ class Supervisor:
     until: Callable[[], bool] | None = None
     on_tick: Callable[[], None] = lambda: None
     backoff: Backoff = field(default_factory=Backoff)
-    grace_s: float = 10.0
     _children: list[_Child] = field(init=False, default_factory=list)
     _keeper: Keeper | None = field(init=False, default=None)
     _asking: Future[bool] | None = field(init=False, default=None)
@@ -166,13 +165,14 @@ class Supervisor:
             self._note_exit(child, 127)
             return
         child.life.started(time.monotonic())
-        child.silence = Silence(child.role.start_s, child.role.silent_s or 0.0)
+        patience = child.role.patience or Patience()
+        child.silence = Silence(patience.start_s, patience.silent_s)
         log.info("started", child=child.role.name, child_pid=child.process.pid, restarts=child.life.restarts)
         threading.Thread(target=self._report_end, args=(child, child.process), daemon=True).start()
 
     def _look_at(self, child: _Child, now: float) -> None:
         """Kill a child that makes no progress; it is started again once it is gone, never beside its old self."""
-        if child.process is None or child.page is None or child.role.silent_s is None or child.life.hung:
+        if child.process is None or child.page is None or child.role.patience is None or child.life.hung:
             return
         why = child.silence.look(child.page.look(), now)
         if why is not None:
@@ -220,21 +220,26 @@ class Supervisor:
         for child in children:
             if child.process is not None:
                 child.process.terminate()
-        deadline, kills = time.monotonic() + self.grace_s, 0
-        while any(child.process is not None for child in children) and kills <= _MOST_KILLS:
+        began = time.monotonic()
+        self._await_end(children, max(child.role.grace_s for child in children))
+        for _ in range(_MOST_KILLS):
+            if all(child.process is None for child in children):
+                return
+            self._kill(children, after_s=time.monotonic() - began)
+            self._await_end(children, _KILLED_S)
+
+    def _await_end(self, children: list[_Child], patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while any(child.process is not None for child in children) and time.monotonic() < deadline:
             if self._signals > 1:
                 deadline = min(deadline, time.monotonic() + _HURRY_S)
                 self._signals = 1
-            if time.monotonic() >= deadline:
-                self._kill(children)
-                kills += 1
-                deadline = time.monotonic() + self.grace_s
             self._wait(min(_TICK_S, max(0.0, deadline - time.monotonic())))
 
-    def _kill(self, children: list[_Child]) -> None:
+    def _kill(self, children: list[_Child], *, after_s: float) -> None:
         for child in children:
             if child.process is not None:
-                log.warning("killed", child=child.role.name, after_s=self.grace_s)
+                log.warning("killed", child=child.role.name, after_s=round(after_s, 1))
                 child.process.kill()
 
     def _write_status(self) -> None:

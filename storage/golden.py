@@ -83,6 +83,13 @@ class GoldenSamples:
                 f"{path}: the index of golden samples cannot be read ({why}): restore it, or remove it and record again"
             ) from exc
 
+    def listed(self, line: str) -> frozenset[str] | None:
+        """Names of a line's samples; None where none was ever recorded, or the index cannot be read."""
+        try:
+            return frozenset(sample.name for sample in self.of(line)) if (self._folder(line) / INDEX).exists() else None
+        except StorageError:
+            return None
+
     def picture(self, line: str, sample: Sample) -> bytes | None:
         """Read a sample's picture, a PNG; None when the sample was removed or replaced meanwhile.
 

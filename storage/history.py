@@ -21,7 +21,7 @@ from storage.records import Alert, Challenge, Change, Held, Transition
 START = "0"
 """Position before the first entry of a stream."""
 _VERDICTS, _CHALLENGES = 1, 2  # rows of the cursors
-_GROWS = ("text", "count", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
+_GROWS = ("text", "count", "started_ns", "ended_ns", "worst_verdict", "worst_score", "worst_evidence")
 """What changes while an event goes on."""
 
 

@@ -128,7 +128,9 @@ class Lines:
             rest = [(max(first, floor), last) for first, last in rest if last >= floor]
         return total
 
-    def beat(self, *, line: str, run: str, next_seq: int, camera: str, wall_ns: int, ended: bool) -> None:
+    def beat(
+        self, *, line: str, run: str, next_seq: int, camera: str, wall_ns: int, ended: bool, settled: int = 0
+    ) -> None:
         """Note a sign of life.
 
         Args:
@@ -139,14 +141,19 @@ class Lines:
             wall_ns: wall clock, nanoseconds since the epoch.
             ended: nothing new will be captured. Once all numbers have ended too, the run's accounts are kept for
                 another 30 days, to recognise messages that come twice.
+            settled: all numbers below had their outcome stored; those that are not known here any more were lost with
+                the server's data, and no longer count as captured.
 
         Raises:
             StoreUnavailable: beat again.
+            ValueError: more are settled than were captured.
         """
+        if not 0 <= settled <= next_seq:
+            raise ValueError(f"beat of line {line}: {settled} of {next_seq} settled")
         further = True
         while further:
             [further] = _BEAT.run(
-                self._client, [self._call(line, run, next_seq, camera, wall_ns, "1" if ended else "0")]
+                self._client, [self._call(line, run, next_seq, camera, wall_ns, "1" if ended else "0", settled)]
             )
 
     def state(self, line: str) -> LineState | None:

@@ -107,7 +107,10 @@ class RedisServer:
         _private(self.socket.parent)
         self._refuse_second()
         self._refuse_downgrade(binary)
-        self.socket.unlink(missing_ok=True)
+        try:
+            self.socket.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StorageError(f"{self.socket}: cannot be replaced ({exc.strerror}): use another data:") from exc
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the binary is ours or the administrator's
                 [binary, *self._options()],
@@ -197,8 +200,12 @@ class RedisServer:
                 pid = client.info("server")["process_id"]
             except BusyLoadingError:
                 pid = "still loading"
-            except RedisError:
+            except RedisTimeout:
+                pid = "hanging: it takes connections and does not answer"
+            except RedisConnectionError:
                 return  # nobody listens: at most a socket file is left
+            except RedisError:
+                pid = "unknown"
         raise StorageError(
             f"{self.socket}: a redis-server (pid {pid}) runs here already: stop it, or use another data:"
         )

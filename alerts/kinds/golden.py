@@ -10,6 +10,28 @@ from storage.records import Alert, AlertKind, Challenge, Transition
 _KIND = AlertKind.GOLDEN_MISSED
 
 
+def withdrawn(
+    state: RuleState, listed: frozenset[str], rules: AlertRules, out: list[Transition], *, at_ns: int
+) -> RuleState:
+    """Forget results of samples that are not there any more: nobody will ever show them again.
+
+    Args:
+        state: what is remembered of the line.
+        listed: the samples there are.
+        rules: of this line.
+        out: where transitions go.
+        at_ns: now, wall clock, nanoseconds since the epoch.
+    """
+    kept = tuple(one for one in state.shown if one.image in listed)
+    if _KIND not in state.open or len(kept) == len(state.shown):
+        return state
+    state = state.model_copy(update={"shown": kept})
+    missed = [one for one in kept if one.missed]
+    if not missed:
+        return cleared(state, _KIND, at_ns, rules, out)
+    return changed(state, state.open[_KIND].model_copy(update={"text": golden_text(missed)}))
+
+
 def shown(state: RuleState, challenge: Challenge, rules: AlertRules, out: list[Transition]) -> RuleState:
     """Add one result. The alert is named by its number: challenges have no frames that could name it."""
     at_ns = challenge.at_ns

@@ -119,12 +119,14 @@ class SiteCollector(Collector):
             with mapped(self._client):
                 seconds, micros = self._client.time()
                 entries = self._client.xlen(keys.VERDICTS)
+                memory = self._client.info("memory")
                 unread = self._client.xrange(keys.VERDICTS, min=f"({position or '0'}", count=1)
         except StorageError:
             sheet.put("linewatch_redis_up", 0)
             return
         now_ns = int(seconds) * 10**9 + int(micros) * 1000
         sheet.put("linewatch_redis_up", 1)
+        sheet.put("linewatch_redis_memory_bytes", sources.number(memory.get("used_memory")))
         sheet.put("linewatch_verdict_stream_entries", entries)
         if position is not None:
             since_ms = int(str(unread[0][0]).partition("-")[0]) if unread else None  # an entry's id is its time in ms

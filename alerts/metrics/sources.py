@@ -49,6 +49,8 @@ def captures(sheet: Sheet, told: Mapping[str, Mapping[str, Any]]) -> None:
         "buffered_bytes": "linewatch_capture_buffer_bytes",
         "buffer_bytes": "linewatch_capture_buffer_limit_bytes",
         "workers": "linewatch_capture_workers",
+        "untold": "linewatch_capture_untold_frames",
+        "dropped_messages": "linewatch_capture_dropped_messages_total",
         "resent": "linewatch_capture_resent_total",
         "source_losses": "linewatch_capture_source_losses_total",
     }

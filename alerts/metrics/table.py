@@ -86,11 +86,13 @@ METRICS = (
     # captures
     _gauge("capture_waiting_frames", "line", "Frames that wait in the capture for a worker."),
     _gauge("capture_in_flight_frames", "line", "Frames that workers hold for the capture."),
+    _gauge("capture_untold_frames", "line", "Frames given up of which storage does not know yet."),
     _gauge("capture_buffer_bytes", "line", "Pictures held by the capture, waiting and in flight."),
     _gauge("capture_buffer_limit_bytes", "line", "Most bytes of pictures it holds: buffer_mb."),
     _gauge("capture_workers", "line", "Workers the capture hears of."),
     _counter("capture_given_up", "line reason", "Frames the capture gave up without a judgement, by reason."),
     _counter("capture_resent", "line", "Frames taken back from a worker, to be sent again."),
+    _counter("capture_dropped_messages", "line", "Messages of workers that the capture dropped: malformed."),
     _counter("capture_source_losses", "line", "How often the source was lost; it is reconnected until it is back."),
     # workers
     _gauge("worker_up", "worker", "1: its heartbeat is fresh."),
@@ -98,7 +100,7 @@ METRICS = (
     _counter("worker_received", "worker", "Frames received."),
     _counter("worker_judged", "worker", "Frames judged by a detector."),
     _counter("worker_dropped_messages", "worker", "Messages dropped: malformed, or of a line not served."),
-    _counter("worker_refused_messages", "worker", "Beats, gaps and portraits without room; they are told again."),
+    _counter("worker_refused_messages", "worker", "Beats, gaps and portraits without room; portraits are lost."),
     _counter("worker_strangers", "worker", "Connections turned away: a key that is not let in."),
     _gauge("worker_waiting_frames", "worker", "Frames that wait for the detector."),
     _gauge("worker_recorder_queue", "worker", "Batches and messages that wait to be stored."),
@@ -110,6 +112,7 @@ METRICS = (
     _histogram("store_latency_seconds", "worker", "Time until a batch of verdicts was stored, repetitions included."),
     _histogram("verdict_latency_seconds", "worker line", "Time from capture until the verdict was stored."),
     # stream, history, deliveries
+    _gauge("redis_memory_bytes", "", "Memory that Redis has in use."),
     _gauge("verdict_stream_entries", "", "Verdicts in the stream, read ones included."),
     _gauge("verdict_cursor_lag_seconds", "", "Age of the oldest verdict the alert service has not followed; 0: none."),
     _gauge("alerts_open", "line kind", "Open alerts."),

@@ -65,7 +65,7 @@ def golden(
     elif record_alert is not None:
         _record_alert(samples, loaded, of_line, record_alert, expect=expect, name=name)
     elif remove is not None:
-        _remove(samples, line, remove)
+        _remove(samples, loaded, line, remove)
     elif list_only:
         _list(samples, line, as_json=as_json)
     elif results:
@@ -179,12 +179,16 @@ def _check_names(samples: "GoldenSamples", line: str, names: Sequence[str]) -> N
         taken.add(name)
 
 
-def _remove(samples: "GoldenSamples", line: str, name: str) -> None:
+def _remove(samples: "GoldenSamples", config: Config, line: str, name: str) -> None:
+    from linewatch.golden import told_again  # noqa: PLC0415 - brings redis and SQLAlchemy
+
     names = [sample.name for sample in samples.of(line)]
     if name not in names:
         raise typer.BadParameter(f"line {line} has no golden sample {name!r}; there is {', '.join(names) or 'none'}")
     samples.remove(line, name)
     typer.echo(f"{line}: golden sample {name} removed")
+    if not told_again(config, line):
+        typer.echo("redis does not answer: workers show what is left at their next occasion", err=True)
 
 
 def _list(samples: "GoldenSamples", line: str, *, as_json: bool) -> None:

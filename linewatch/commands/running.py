@@ -13,7 +13,8 @@ from linewatch import lifeline, telemetry
 from linewatch.allocator import few_arenas, give_back
 from linewatch.config import Config, load
 from linewatch.datafolder import only
-from linewatch.progress import Progress
+from linewatch.selfwatch import watched
+from linewatch.silence import ALERTS, CAPTURE, WORKER
 from linewatch.sockets import make_room
 
 app = typer.Typer()
@@ -64,9 +65,12 @@ def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of
     settings, endpoints = loaded.capture(line), loaded.endpoints()
     from ingest.service import capture as run  # noqa: PLC0415 - brings OpenCV
 
-    keys, progress, stop = loaded.keys(*endpoints), Progress.open(), _heed()
-    told = {"moves": progress.moves, "waits": progress.waits}
-    code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop, **told)
+    keys, stop = loaded.keys(*endpoints), _heed()
+    # A second one would take the first's journal for that of a dead one, and end what it has in flight.
+    with only(loaded.journal, "capture", line):
+        progress = watched(CAPTURE, stop)
+        told = {"moves": progress.moves, "waits": progress.waits}
+        code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop, **told)
     # To a supervisor 0 means that the source has ended. One that somebody else stopped is to be started again.
     raise typer.Exit(_STOPPED if code == 0 and stop.is_set() and lifeline.held() else code)
 
@@ -80,7 +84,8 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
     few_arenas()
     from inference.worker import serve  # noqa: PLC0415 - brings torch
 
-    storage, keys, progress, stop = loaded.storage, loaded.keys(endpoint), Progress.open(), _heed()
+    storage, keys, stop = loaded.storage, loaded.keys(endpoint), _heed()
+    progress = watched(WORKER, stop)
     told = {"moves": progress.moves, "waits": progress.waits}
     raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop, **told))
 
@@ -98,7 +103,7 @@ def run_alerts(config: Path) -> None:
     )
     # The history's own guard (`History.commit`) also holds between hosts, but only notices at the next verdict.
     with only(loaded.data, "alerts"):
-        raise typer.Exit(service.run(stop, Progress.open().moves))
+        raise typer.Exit(service.run(stop, watched(ALERTS, stop).moves))
 
 
 def _enter(role: str, name: str | None, config: Path) -> Config:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from inference.errors import EngineError
 from linewatch.config import Config
 from linewatch.findings import Finding, bad, good, note
 
@@ -35,7 +36,7 @@ def machine(config: Config | None, folder: Path) -> Iterator[Finding]:
         config: how much it has to do; None: not known.
         folder: where data is kept.
     """
-    yield _gpu()
+    yield _gpu(config)
     yield _cores(config)
     yield _memory(config)
     yield _open_files(config)
@@ -47,20 +48,30 @@ def machine(config: Config | None, folder: Path) -> Iterator[Finding]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+    """The folder, or the nearest one above it that this user can see."""
+    # Not `exists`: it raises where another user's folder lies between.
+    return next(parent for parent in (folder, *folder.parents) if os.access(parent, os.F_OK))
 
 
-def _gpu() -> Finding:
+def _gpu(config: Config | None) -> Finding:
     try:
         import torch  # noqa: PLC0415 - slow to load, and not in every image
+
+        from inference.engine import choose_device  # noqa: PLC0415 - as above
     except ImportError as error:
         return note("GPU", f"torch cannot be loaded ({error})", "only workers need it")
+    driver = "install NVIDIA's driver" if shutil.which("nvidia-smi") is None else "update NVIDIA's driver"
+    lacking = []
+    for worker in () if config is None else config.workers:
+        try:
+            choose_device(worker.device)
+        except EngineError as error:
+            lacking.append(f"worker {worker.name}: {error}")
+    if lacking:
+        mend = "correct `device:`" if torch.cuda.device_count() else f"{driver}, or write `device: auto`"
+        return bad("GPU", "; ".join(lacking), f"{mend}: unless it runs on another host, it would end at each start")
     if not torch.cuda.is_available():
-        mend = (
-            "CPU works; for CUDA install NVIDIA's driver" if shutil.which("nvidia-smi") is None else "update the driver"
-        )
-        return note("GPU", f"none that torch {torch.__version__} can use", mend)
+        return note("GPU", f"none that torch {torch.__version__} can use", f"CPU works; for CUDA {driver}")
     cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return good("GPU", ", ".join(f"{card.name}, {card.total_memory / _GB:.0f} GB" for card in cards))
 

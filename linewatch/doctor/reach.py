@@ -3,10 +3,15 @@
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import redis
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from linewatch.config import Config
+from linewatch.datafolder import owner
 from linewatch.doctor.listeners import holder
 from linewatch.findings import Finding, Grade, bad, good, note
 from linewatch.freeport import port_finding
@@ -28,13 +33,13 @@ def ports(config: Config) -> Iterator[Finding]:
     wanted += [(subject, bind.removeprefix("tcp://")) for subject, bind in binds if bind.startswith("tcp://")]
     for subject, address in wanted:
         finding = port_finding(subject, address)
-        owner = holder(int(address.rpartition(":")[2])) if finding.grade is Grade.BAD else None
-        if owner is None:
+        other = holder(int(address.rpartition(":")[2])) if finding.grade is Grade.BAD else None
+        if other is None:
             yield finding
-        elif "linewatch" in owner[1]:
-            yield good(subject, f"{address} is served by linewatch (process {owner[0]})")
+        elif "linewatch" in other[1]:
+            yield good(subject, f"{address} is served by linewatch (process {other[0]})")
         else:
-            yield bad(subject, f"{address} is held by process {owner[0]}: {owner[1]}", "stop it, or take another port")
+            yield bad(subject, f"{address} is held by process {other[0]}: {other[1]}", "stop it, or take another port")
 
 
 def store(config: Config) -> Iterator[Finding]:
@@ -44,8 +49,13 @@ def store(config: Config) -> Iterator[Finding]:
             yield good("redis-server", find_binary())
         except StorageError as error:
             yield bad("redis-server", str(error), "needed for `redis: embedded`")
-        if not socket_path(config.data).exists():
-            yield good("redis", "embedded, not running now")
+        try:
+            socket_path(config.data).stat()
+        except FileNotFoundError:
+            yield _not_running(config.data)
+            return
+        except OSError as error:
+            yield _hidden(config.data, error)
             return
     client = connect(config.storage)
     try:
@@ -53,12 +63,46 @@ def store(config: Config) -> Iterator[Finding]:
             yield from _answering(client, embedded=config.redis == "embedded")
         yield from _other_clocks(config, client)
     except StorageError as error:
-        if config.redis == "embedded":
-            yield good("redis", "embedded, not running now")
-        else:
-            yield bad("redis", str(error), "start it, or correct `redis:`")
+        yield (
+            _embedded_silent(config.data, error)
+            if config.redis == "embedded"
+            else bad("redis", str(error), "start it, or correct `redis:`")
+        )
     finally:
         client.close()
+
+
+def _embedded_silent(data: Path, error: StorageError) -> Finding:
+    """What it means that the embedded server, whose socket is there, does not serve: by what was heard instead."""
+    heard = error.__cause__
+    if isinstance(heard, BusyLoadingError):
+        return note("redis", f"embedded, {error}", f"{_log(data)} says how far it is")
+    if isinstance(heard, RedisTimeout):
+        mend = f"`linewatch up` replaces one that hangs; if none runs, end this redis-server; {_log(data)} may say why"
+        return bad("redis", "embedded, hangs: it takes connections and does not answer", mend)
+    if isinstance(heard, RedisConnectionError):
+        return _not_running(data)  # a socket that a killed one left
+    return bad("redis", f"embedded, {error}", f"{_log(data)} may say more")
+
+
+def _not_running(data: Path) -> Finding:
+    try:
+        pid = owner(data)
+    except OSError as error:
+        return _hidden(data, error)
+    if pid is None:
+        return good("redis", "embedded, not running now")
+    text = f"embedded, does not run although process {pid} uses {data}"
+    return bad("redis", text, f"if that has just been started, look again; {_log(data)} says why it ended")
+
+
+def _hidden(data: Path, error: OSError) -> Finding:
+    text = f"embedded; whether it runs cannot be seen in {data}: {error.strerror}"
+    return note("redis", text, "run doctor as linewatch's user")
+
+
+def _log(data: Path) -> Path:
+    return data / "redis" / "redis.log"
 
 
 def _answering(client: redis.Redis, *, embedded: bool) -> Iterator[Finding]:

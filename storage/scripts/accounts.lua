@@ -25,6 +25,19 @@ local function capture(upto)
   end
 end
 
+-- All numbers below `upto` have had their outcome. Those that are not known here were lost with the server's data: they
+-- leave the accounts, since nobody will tell them again.
+local function pass(upto)
+  local stop, lost = math.min(upto, captured, floor + ADVANCE), 0
+  while floor < stop do
+    lost = lost + 1 - redis.call('SREM', ENDED, text(floor))
+    floor = floor + 1
+  end
+  if lost > 0 then
+    redis.call('HINCRBY', LINE, 'captured', text(-lost))
+  end
+end
+
 -- End a number; false when it has ended before. Must be the first to write: a full server refuses the first write.
 local function finish(seq)
   return seq >= floor and redis.call('SADD', ENDED, text(seq)) == 1

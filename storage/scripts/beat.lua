@@ -1,8 +1,10 @@
--- A sign of life. ARGV: line, run, cap, next number, camera, wall clock, 1 in the last beat of a run.
+-- A sign of life. ARGV: line, run, cap, next number, camera, wall clock, 1 in the last beat of a run, the number below
+-- which all have their outcome.
 -- Returns 1 when the floor has further to go.
 
-local upto = tonumber(ARGV[4])
+local upto, settled = tonumber(ARGV[4]), tonumber(ARGV[8])
 capture(upto)
+pass(settled)
 -- Beats are ordered by their run and number, not by the wall clock: it may be set back.
 local latest = redis.call('HGET', LINE, 'run')
 local told = tonumber(redis.call('HGET', RUN, 'told') or 0)
@@ -18,4 +20,5 @@ if ARGV[7] == '1' then
   redis.call('HSET', RUN, 'over', '1')
   over = true
 end
-return settle()
+local further = settle()
+return floor < settled and 1 or further

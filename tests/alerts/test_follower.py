@@ -17,6 +17,7 @@ from storage import keys, tables
 from storage.challenges import ChallengeStream
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
+from storage.golden import GoldenSamples
 from storage.history import START, Consequences, Counts, History
 from storage.lines import Lines
 from storage.records import Alert, AlertKind, Basis, Challenge, Change, Held, LineState, Status, Verdict
@@ -255,6 +256,18 @@ def test_reasons_are_counted_and_what_a_line_is_held_to_is_kept(
     ]
 
 
+def test_an_event_that_a_straggler_moves_back_begins_earlier_in_the_history_too(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    first, last = belt.verdicts("reject", "reject")
+    follower = make(redis_client, history)
+    for one in (last, first):
+        lines.record([one])
+        follow_all(follower)
+    (alert,) = history.alerts()
+    assert (alert.started_ns, alert.count) == (first.captured_ns, 2)
+
+
 # --- golden samples --------------------------------------------------------------------------------------------
 
 
@@ -323,6 +336,32 @@ def test_killed_over_golden_samples_it_loses_and_doubles_none(
         (1008, None),
     ]
     history.close()
+
+
+def test_the_alert_of_a_golden_sample_ends_when_the_sample_is_removed(
+    redis_client: redis.Redis, history: History, storage: StorageConfig
+) -> None:
+    samples, stream = GoldenSamples(storage.golden), ChallengeStream(redis_client)
+    follower = Follower(
+        redis_client, history, rules=RULES, audience=AUDIENCE, on_verdicts=lambda _: None, listed=samples.listed
+    )
+    follower.resume()
+    missed = shown(Status.PASS, 1000)
+    stream.add(missed, missed.model_copy(update={"image": "scratch.png"}))
+    follower.tick(Pulse(0.0), now=1.0, now_ns=5000)
+    assert not follower.tick(Pulse(0.0), now=2.0, now_ns=6000)
+    assert len(history.alerts(open=True)) == 1, "the samples are not to be seen from here"
+    for name in ("dent.png", "scratch.png"):
+        samples.add("a", name, b"\x89PNG\r\n\x1a\n", expected="reject", added_ns=0)
+    samples.remove("a", "scratch.png")
+    follower.tick(Pulse(0.0), now=3.0, now_ns=7000)
+    (alert,) = history.alerts(open=True)
+    assert "scratch.png" not in alert.text
+    assert "dent.png" in alert.text
+    samples.remove("a", "dent.png")
+    assert follower.tick(Pulse(0.0), now=4.0, now_ns=8000)
+    assert [alert.cleared_ns for alert in history.alerts()] == [8000]
+    assert not make(redis_client, history).tick(Pulse(0.0), now=5.0, now_ns=9000)
 
 
 def test_golden_samples_are_read_on_after_redis_lost_its_data(redis_client: redis.Redis, history: History) -> None:
@@ -431,6 +470,23 @@ def test_a_stream_that_went_back_in_time_is_told_and_followed_again(
     assert len(history.alerts()) == 1
 
 
+def test_a_stream_that_was_seen_empty_is_followed_though_its_ids_are_smaller(
+    lines: Lines, redis_client: redis.Redis, history: History, belt: Any
+) -> None:
+    follower = make(redis_client, history)
+    lines.record(belt.verdicts("pass"))
+    follow_all(follower)
+    redis_client.delete(keys.VERDICTS)
+    with structlog.testing.capture_logs() as said:
+        follow_all(follower)
+        redis_client.xadd(keys.VERDICTS, {"v": belt.verdict("reject").model_dump_json()}, id="5-0")
+        follow_all(follower)
+        follow_all(follower)
+    assert len(errors(said)) == 1
+    assert len(history.alerts()) == 1, "what came since is followed"
+    assert history.position() == "5-0"
+
+
 # --- ticks -----------------------------------------------------------------------------------------------------
 
 
@@ -463,6 +519,9 @@ def test_a_line_that_was_taken_out_of_the_configuration_is_not_missed(
     assert {alert.kind for alert in history.alerts(open=True)} == {AlertKind.LINE_SILENT}
     lines.record(make_belt("old", start_ns=1_800_000_000_000_000_000).verdicts("reject"))
     follow_all(follower)
+    ChallengeStream(redis_client).add(shown(Status.PASS, 2500, line="old"))
+    follower.tick(Pulse(0.0), now=21.0, now_ns=2600)
+    assert AlertKind.GOLDEN_MISSED in {alert.kind for alert in history.alerts(open=True)}
     successor = make(redis_client, history)
     pulse = Pulse(0.0)
     pulse.listen(lines.states(), 0.0)

@@ -73,6 +73,7 @@ def tell(client: redis.Redis, storage: StorageConfig, make_belt: Any, heartbeat:
     lines.beat(line="a", run=belt.run, next_seq=6, camera="dark", wall_ns=time.time_ns(), ended=False)
     Workers(client).record("w0", heartbeat)
     figures = {"waiting": 2, "in_flight": 5, "buffered_bytes": 10, "buffer_bytes": 100, "workers": 1, "resent": 3}
+    figures |= {"untold": 8, "dropped_messages": 9}
     given_up = {"given_up": {"late": 4, "what nobody knows": 1, "nor this": 2}, "source_losses": 1}
     Captures(client).record("a", {**figures, **given_up})
     Captures(client).record("stranger", figures)
@@ -95,6 +96,8 @@ linewatch_line_model_info{line="a",model="m@1"} 1
 linewatch_capture_given_up_total{line="a",reason="other"} 3
 linewatch_capture_in_flight_frames{line="a"} 5
 linewatch_capture_buffer_limit_bytes{line="a"} 100
+linewatch_capture_untold_frames{line="a"} 8
+linewatch_capture_dropped_messages_total{line="a"} 9
 linewatch_worker_up{worker="w0"} 1
 linewatch_worker_store_retries_total{worker="w0"} 1
 linewatch_worker_recorder_queue{worker="w0"} 3

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from alerts import camera
 from alerts.config import AlertRules
-from alerts.rules import SETTLE_S, challenge, step, tick
+from alerts.rules import SETTLE_S, challenge, leave, step, tick
 from alerts.state import RuleState, Signs
 from storage.records import Alert, AlertKind, Basis, Challenge, Change, Region, Status, Transition, Verdict
 
@@ -294,7 +295,7 @@ def test_silent_twice_at_one_frame_are_two_alerts() -> None:
 
 def test_a_line_never_heard_of_is_silent_too() -> None:
     _, changes = tick(RuleState(line="a"), Signs(silent_s=10), rules(silent_after=10), now_ns=START)
-    assert changes[0].alert.id == "a/none/0/line_silent"
+    assert changes[0].alert.id == f"a/none/{START}/line_silent"
 
 
 def test_silent_after_zero_is_never() -> None:
@@ -541,3 +542,22 @@ def test_law_ticks_only_clear_earlier_what_the_replay_clears(verdicts: list[Verd
     ) in ticked.items():  # what the replay has not cleared yet, because unknown clears nothing, may differ
         assert expected[name].cleared_ns in (alert.cleared_ns, None)
         assert expected[name].count == alert.count
+
+
+def test_the_state_of_a_version_that_knew_rejects_only_is_read_and_its_open_alert_still_cleared() -> None:
+    opened, _ = play([verdict(0, "reject", 0)], rules())
+    old = json.loads(opened.model_dump_json())
+    evidence = old.pop("evidence")
+    old |= {"recent": evidence["recent"], "last_reject_ns": evidence["last_ns"]}
+    state = RuleState.model_validate_json(json.dumps(old))
+    assert state.open == opened.open
+    _, changes = play([verdict(i, "pass", i) for i in range(1, 60)], rules(), state)
+    assert told(changes) == [("cleared", "defect")]
+
+
+def test_a_line_taken_out_of_the_configuration_leaves_nothing_open_that_time_does_not_end() -> None:
+    state, _ = play([verdict(0, "reject", 0), *(verdict(i, "unknown", i, "moved") for i in range(1, 90))], rules())
+    assert {*state.open} > {AlertKind.DEFECT}
+    state, changes = leave(state, rules(), now_ns=START + 100 * NS)
+    assert {*state.open} == {AlertKind.DEFECT}
+    assert {change.change for change in changes} == {Change.CLEARED}

@@ -82,6 +82,10 @@ class Books:
     blind: Sequence[tuple[int, int]] = ()
     rescored: Mapping[str, float] = field(default_factory=dict)
 
+    def pictures(self) -> dict[str, Sent]:
+        """Part -> its picture."""
+        return {picture.part: picture for line in self.sent.values() for picture in line}
+
     def runs(self, line: str) -> dict[str, int]:
         """Run -> boot of the camera: by the parts that verdicts name, and by elimination where none does."""
         found: dict[str, int] = {}
@@ -111,6 +115,12 @@ def read_entries(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
         file.seek(offset)
         whole, newline, _ = file.read().rpartition(b"\n")
     return [json.loads(text) for text in whole.splitlines()], offset + len(whole) + len(newline)
+
+
+def newest_entries(folder: Path, line: str) -> list[dict[str, Any]]:
+    """What a line's camera has written since it was last opened."""
+    path = max(folder.glob(f"{line}-??????.jsonl"), default=None)
+    return [] if path is None else read_entries(path)[0]
 
 
 def read_ledgers(folder: Path, line: str) -> Iterator[Sent]:

@@ -2,7 +2,8 @@
 
 It is reached as `chaos:FOLDER?line=NAME`, through the same entry point as any camera with a driver of its own. Each
 opening makes a new ledger `FOLDER/LINE-BOOT.jsonl`; a line reaches the kernel before the picture reaches capture, so it
-outlives a SIGKILL. That picture n was taken is known once picture n + 1 was asked for: one more line.
+outlives a SIGKILL. That picture n was taken is known once picture n + 1 was asked for: one more line. So is what orders
+it obeys, whenever they change.
 """
 
 import json
@@ -58,6 +59,7 @@ class ChaosCamera(ClosableSource):
         self._folder, self._line = Path(folder), parse_qs(query)["line"][0]
         self.boot, self._ledger = self._open()
         self._number = 0
+        self._obeyed = OK
         self.fps = FPS
         super().__init__(pacer=Pacer(FPS))
 
@@ -100,9 +102,13 @@ class ChaosCamera(ClosableSource):
 
     def _orders(self) -> str:
         try:
-            return (self._folder / f"{self._line}.orders").read_text(encoding="ascii").strip() or OK
+            orders = (self._folder / f"{self._line}.orders").read_text(encoding="ascii").strip() or OK
         except FileNotFoundError:
-            return OK
+            orders = OK
+        if orders != self._obeyed:
+            self._obeyed = orders
+            self._write({"obeys": orders})
+        return orders
 
     def _write(self, entry: dict[str, object]) -> None:
         os.write(self._ledger, json.dumps(entry).encode() + b"\n")

@@ -1,14 +1,20 @@
 """Whether the promises were kept: pure functions over the books, each the list of what broke one of them."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from storage.records import Alert, AlertKind, Change, Status, Verdict
+from storage.records import Status, Verdict
 from tests.chaos import camera
+from tests.chaos.alert_checkers import (
+    CONDITIONS,
+    doubled_alerts,
+    lost_alerts,
+    uncounted_rejects,
+    unfounded_alerts,
+    unpictured,
+)
 from tests.chaos.books import Books, Sent
 
-CONDITIONS = frozenset({"frozen", "dark", "overexposed"})
-"""Why a frame is `unknown` on the camera's account: alerts of their own tell of these."""
 REASONS = CONDITIONS | frozenset(
     {
         "late",
@@ -74,7 +80,7 @@ def miscounted(books: Books) -> list[str]:
 
 def wrong_passes(books: Books) -> list[str]:
     """A `pass` of a defective frame, of one no camera showed well, or without a score of the model named."""
-    pictures = _pictures(books)
+    pictures = books.pictures()
     boots = {line: books.runs(line) for line in books.sent}
     broken = []
     for verdict in books.verdicts:
@@ -108,47 +114,6 @@ def strange_reasons(books: Books) -> list[str]:
     return [f"{v.id}: {v.reason}" for v in books.verdicts if v.status is Status.UNKNOWN and v.reason not in REASONS]
 
 
-def lost_alerts(books: Books) -> list[str]:
-    """Defects that no alert tells of, and alerts that were never delivered."""
-    broken = [f"{v.id}: defect, {v.status}, no alert" for v, alerts in _of_defects(books) if not alerts]
-    delivered = {(told.alert, told.change) for told in books.told}
-    broken += [f"{alert.id}: never delivered" for alert in books.alerts if (alert.id, Change.RAISED) not in delivered]
-    return broken
-
-
-def doubled_alerts(books: Books) -> list[str]:
-    """Defects with two alerts, and a repeated delivery that does not say the same."""
-    broken = [
-        f"{v.id}: alerts {', '.join(alert.id for alert in alerts)}"
-        for v, alerts in _of_defects(books)
-        if len(alerts) > 1
-    ]
-    said: dict[str, set[str]] = defaultdict(set)
-    for told in books.told:
-        said[told.key].add(told.body)
-    known = {alert.id for alert in books.alerts}
-    broken += [
-        f"{key}: delivered with {len(bodies)} different texts" for key, bodies in said.items() if len(bodies) > 1
-    ]
-    broken += [f"{told.alert}: delivered, but not in the history" for told in books.told if told.alert not in known]
-    return broken
-
-
-def unpictured(books: Books) -> list[str]:
-    """Defect alerts without their evidence on the disk when they were delivered, save where the disk took none."""
-    shown = _pictures(books)
-    parts = {v.id: v.part for v in books.verdicts}
-    verdict_of = {alert.id: alert.verdict for alert in books.alerts}
-    broken = []
-    for told in books.told:
-        if told.kind != AlertKind.DEFECT or told.change != Change.RAISED or told.pictured:
-            continue
-        picture = shown.get(parts.get(verdict_of.get(told.alert) or "") or "")
-        if picture is None or not any(first <= picture.mono_ns <= last for first, last in books.blind):
-            broken.append(f"{told.alert}: evidence {told.evidence}")
-    return broken
-
-
 PROMISES: dict[str, Callable[[Books], list[str]]] = {
     "unaccounted": unaccounted,
     "miscounted": miscounted,
@@ -156,55 +121,7 @@ PROMISES: dict[str, Callable[[Books], list[str]]] = {
     "strange_reasons": strange_reasons,
     "lost_alerts": lost_alerts,
     "doubled_alerts": doubled_alerts,
+    "unfounded_alerts": unfounded_alerts,
+    "uncounted_rejects": uncounted_rejects,
     "unpictured": unpictured,
 }
-
-
-def _pictures(books: Books) -> dict[str, Sent]:
-    return {picture.part: picture for line in books.sent.values() for picture in line}
-
-
-def _of_defects(books: Books) -> Iterator[tuple[Verdict, list[Alert]]]:
-    """Each judged or missed defect with the alerts that tell of it."""
-    by_kind: dict[tuple[str, AlertKind], list[Alert]] = defaultdict(list)
-    for alert in books.alerts:
-        by_kind[alert.line, alert.kind].append(alert)
-    boots = {line: books.runs(line) for line in books.sent}
-    defects = {(line, p.boot, p.number) for line, sent in books.sent.items() for p in sent if p.defect}
-    streaks = _streaks(books)
-    for verdict in books.verdicts:
-        if (verdict.line, boots[verdict.line].get(verdict.run), verdict.seq) not in defects:
-            continue
-        if verdict.status is Status.UNKNOWN:
-            yield verdict, streaks.get(verdict.id, [])
-        else:
-            alerts = by_kind[verdict.line, AlertKind.DEFECT]
-            own = [alert for alert in alerts if alert.verdict == verdict.id]
-            yield verdict, own or [alert for alert in alerts if _covers(alert, verdict)][:1]
-
-
-def _streaks(books: Books) -> dict[str, list[Alert]]:
-    """Id of a frame that was not inspected -> the alerts about its streak: it lasts until a frame is judged.
-
-    By the order of the stream: the time of such a verdict may be that of giving up.
-    """
-    raised_by: dict[str, list[Alert]] = defaultdict(list)
-    for alert in books.alerts:
-        if alert.kind is AlertKind.UNKNOWN_STREAK and alert.verdict is not None:
-            raised_by[alert.verdict].append(alert)
-    current: dict[str, list[Alert]] = {}
-    covered: dict[str, list[Alert]] = {}
-    for verdict in books.verdicts:
-        if verdict.status is not Status.UNKNOWN:
-            current.pop(verdict.line, None)
-        elif verdict.reason not in CONDITIONS:
-            alerts = current.get(verdict.line, []) + raised_by[verdict.id]
-            covered[verdict.id] = current[verdict.line] = alerts
-    return covered
-
-
-def _covers(alert: Alert, verdict: Verdict) -> bool:
-    """Whether the event had begun and not ended when the frame was captured."""
-    first = alert.raised_ns if alert.started_ns is None else alert.started_ns
-    last = max(alert.ended_ns or 0, alert.cleared_ns or 0, alert.raised_ns)
-    return first <= verdict.captured_ns <= last

@@ -25,15 +25,19 @@ from linewatch.config import Config, load
 from storage.errors import StorageError
 from storage.history import Counts, History
 from storage.lines import Lines
+from storage.records import AlertKind
 from storage.server import connect
 from storage.verdicts import VerdictStream
 from tests.chaos import camera, host
-from tests.chaos.books import Books, read_ledgers
+from tests.chaos.books import Books, newest_entries, read_ledgers
+from tests.chaos.inside import Inside
 from tests.chaos.observer import Observer
 from tests.chaos.webhook import Webhook
 
 LOCAL, LATEST, REMOTE = "belt", "press", "dock"
 WORKERS = ("w0", "w1")
+MODEL_SIZE = (64, 64)
+"""What the model wants to see."""
 _PORT = 5733
 _RESPAWN_S = 0.5
 _REDIS_MB, _EVIDENCE_MB = 256, 256
@@ -136,6 +140,7 @@ class Plant:
         told = {"data": "data", "workers": workers}
         self.path.write_text(_CONFIG.format(**told, lines="".join(blocks), sink=self.webhook.url))
         self.config: Config = load(self.path)
+        self.inside = Inside(self.config.storage)
         if self.other:
             edge = self.folder / "edge"
             (edge / "data").mkdir(mode=0o700, parents=True)
@@ -153,7 +158,7 @@ class Plant:
                 draw = next(n for n in range(number * 40, 10**9) if not camera.defective(boot, n))
                 cv2.imwrite(str(data / part / "good" / f"{number:04}.png"), camera.paint(boot, draw, size=size))
         made = recipe(
-            "padim", {"dimensions": 20}, preprocessing=Preprocessing(size=(64, 64)), weights="random", device="cpu"
+            "padim", {"dimensions": 20}, preprocessing=Preprocessing(size=MODEL_SIZE), weights="random", device="cpu"
         )
         bundle = fit_model(made, str(data), out)
         bundle.set_calibration((bundle.calibration() or {}) | {"scene": None})  # cameras here are hurt on purpose
@@ -223,6 +228,12 @@ class Plant:
                 return None
         return pid
 
+    @property
+    def clock_ns(self) -> int:
+        """How far the wall clock of all processes is from true time."""
+        assert self._clock is not None
+        return int(struct.unpack_from("<q", self._clock, 0)[0])
+
     def step_clock(self, offset_ns: int) -> None:
         """Set the wall clock of all processes to true time plus `offset_ns`."""
         assert self._clock is not None
@@ -232,6 +243,20 @@ class Plant:
         """Tell a line's camera what to do."""
         camera.order(self.ledgers, line, orders)
 
+    def obeyed(self, line: str, orders: str, *, patience_s: float = 3.0) -> bool:
+        """Whether a line's camera does what it was told, within `patience_s`."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            told = [entry["obeys"] for entry in newest_entries(self.ledgers, line) if "obeys" in entry]
+            if told[-1:] == [orders]:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def pictures(self, line: str) -> int:
+        """How many pictures a line's camera has sent since it was last opened."""
+        return sum("n" in entry for entry in newest_entries(self.ledgers, line))
+
     def await_well(self, *, since_ns: int, patience_s: float) -> float | None:
         """Seconds after `since_ns` (monotonic) at which all was well again; None: not within `patience_s`."""
         while time.monotonic_ns() - since_ns < patience_s * 1e9:
@@ -240,10 +265,17 @@ class Plant:
             time.sleep(0.02)
         return None
 
+    def ailing(self, since_ns: int) -> str:
+        """What is not well since a moment (monotonic), for people."""
+        return self.observer.ailing(since_ns)
+
     # end
 
-    def finish(self, *, patience_s: float = 120.0) -> Books:
-        """Let all cameras end, wait until everything is accounted for, stop, and read the books."""
+    def finish(self, *, patience_s: float = 180.0) -> Books:
+        """Let all cameras end, wait until everything is accounted for, stop, and read the books.
+
+        The frames of a run that nobody will end are closed once it has stood still for a minute.
+        """
         for line in self.lines:
             self.order(line, camera.END)
         client = connect(self.config.storage)
@@ -288,7 +320,10 @@ class Plant:
             states = lines.states()
             newest = stream.latest(1)
             read = bool(newest) and history.position() == newest[0][0] and self.observer.caught_up(newest[0][0])
-            return ended and read and all(state.open == 0 for state in states) and not history.undelivered()
+            told = not history.undelivered()
+            # A defect that is over is cleared a moment later, and that is told too.
+            over = not any(alert.kind is AlertKind.DEFECT for alert in history.alerts(open=True))
+            return ended and read and over and told and all(state.open == 0 for state in states)
         except StorageError:
             return False
 

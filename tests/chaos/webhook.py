@@ -23,6 +23,8 @@ class Webhook:
         self.told: list[Told] = []
         self.mood = "ok"
         """`ok`, `slow` (takes it, answers late), or `down` (refuses)."""
+        self.met = 0
+        """Messages that came in another mood than `ok`."""
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,6 +34,7 @@ class Webhook:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 mood = webhook.mood
+                webhook.met += mood != "ok"
                 if mood != "down":
                     webhook.take(self.headers["Idempotency-Key"], body, pictured)
                 if mood == "slow":

@@ -2,7 +2,8 @@
 
 Each input is unpacked here, timed. What is refused goes to the worker as it is. What happens to be a valid message is
 no malformed one: it is counted apart, addressed to a line that the worker does not serve, and sent too. So all that is
-sent must be dropped, and not one may become a verdict. At the end a good frame must still be judged.
+sent must be dropped, and not one may become a verdict. What is larger than the wire lets through is sent too, over a
+connection of its own, which the worker must cut. At the end a good frame must still be judged.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ingest import wire
 from ingest.errors import WireError
-from tests.fuzz.inputs import Parts, inputs
+from tests.fuzz.inputs import Parts, inputs, too_large
 from tests.fuzz.target import HungError, Target
 
 MOST_GROWTH_MB = 64
@@ -43,6 +44,8 @@ class Report:
     valid: int = 0
     sent: int = 0
     dropped: int = 0
+    cut_off: int = 0
+    """Messages that were too large: the worker closed the connection instead of taking them in."""
     longest_silence_ms: float = 0.0
     judges_still: bool = False
     seconds: float = 0.0
@@ -89,7 +92,13 @@ def run(seed: int, count: int, folder: Path) -> Report:
         try:
             for parts in inputs(seed, count):
                 report.inputs += 1
-                target.send(examine(report, parts))
+                message = examine(report, parts)
+                if too_large(message):
+                    report.cut_off += 1
+                    if not target.cuts_off(message):
+                        report.crashed(f"a message of {sum(map(len, message))} bytes was taken in")
+                    continue
+                target.send(message)
                 report.sent += 1
                 if report.sent == _WARM_UP:
                     target.settle(report.sent)

@@ -1,6 +1,6 @@
 """Hostile messages: good ones that were damaged, fields that hold what they must not, msgpack that lies, and noise.
 
-The same seed gives the same inputs.
+Now and then one is as large as the wire lets through, or larger. The same seed gives the same inputs.
 """
 
 import random
@@ -17,15 +17,37 @@ RUN = "0" * 16
 SIZE = 16
 _PAYLOAD = bytes(range(256)) * 3  # 16x16x3
 
+LARGE_EVERY = 10_000
+"""One in so many is large. That is far more than ZeroMQ queues, so that never two of them are under way at once."""
+_FEW = 2**20
+_NEAR, _OVER = (-_FEW, -1, 0), (1, _FEW)
+
 Parts = list[bytes]
 
 
 def inputs(seed: int, count: int) -> Iterator[Parts]:
     """`count` messages as their ZeroMQ parts, at least one each."""
     drawn = random.Random(seed)
-    for _ in range(count):
+    for number in range(count):
+        rounds, place = divmod(number, LARGE_EVERY)
+        if place == LARGE_EVERY // 2:
+            yield _large(drawn, drawn.choice(_OVER if rounds % 2 else _NEAR))
+            continue
         make = drawn.choices(_WAYS, weights=_WEIGHTS)[0]
         yield make(drawn) or [b""]
+
+
+def too_large(parts: Parts) -> bool:
+    """Whether a worker's socket must not take it in."""
+    return any(len(part) > wire.MAX_PAYLOAD_BYTES for part in parts)
+
+
+def _large(drawn: random.Random, more: int) -> Parts:
+    """A frame or a picture with a payload of the largest size there is, and some bytes more or less: all of them 0."""
+    fields, payload = _good(drawn)
+    while payload is None:
+        fields, payload = _good(drawn)
+    return _parts(fields, bytes(wire.MAX_PAYLOAD_BYTES + more))
 
 
 def _good(drawn: random.Random) -> tuple[dict[str, Any], bytes | None]:

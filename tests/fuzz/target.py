@@ -21,6 +21,8 @@ from tests.fuzz.inputs import LINE
 
 PATIENCE_S = 120.0
 """A busy machine may take this long to load torch."""
+CUT_OFF_S = 20.0
+"""And this long to read the size of a message."""
 _CONFIG = """
 data: {folder}
 workers: [{{name: w0, bind: "ipc://{folder}/w0", device: cpu}}]
@@ -109,6 +111,15 @@ class Target:
             self.sender.send_multipart(parts)
         except zmq.Again as error:
             raise HungError(f"the worker took nothing for {PATIENCE_S:.0f} s; it said: {self.said()}") from error
+
+    def cuts_off(self, parts: list[bytes]) -> bool:
+        """Whether it closes the connection of whoever sends this."""
+        with self._socket() as sender, sender.get_monitor_socket(zmq.EVENT_DISCONNECTED) as events:
+            sender.linger = 0
+            sender.send_multipart(parts)
+            cut = bool(events.poll(CUT_OFF_S * 1000))
+            sender.disable_monitor()
+        return cut
 
     def look(self) -> None:
         """Note how long the worker has been silent; it grants every half second to those who live."""

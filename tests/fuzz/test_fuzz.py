@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ingest import wire
 from ingest.errors import WireError
+from tests.fuzz import inputs as making
 from tests.fuzz.__main__ import Report, examine
-from tests.fuzz.inputs import inputs
+from tests.fuzz.inputs import inputs, too_large
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +21,8 @@ def test_twenty_thousand_hostile_messages_leave_a_worker_as_it_was(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text(encoding="utf-8"))
     assert (report["inputs"], report["crashes"], report["verdicts"]) == (20_000, 0, 0)
-    assert report["refused"] + report["valid"] == report["dropped"] == 20_000
+    assert report["refused"] + report["valid"] == 20_000
+    assert (report["dropped"], report["cut_off"]) == (19_999, 1)
     assert report["valid"] < 2000
     assert report["judges_still"]
 
@@ -40,6 +42,25 @@ def test_what_is_valid_after_all_is_sent_where_it_cannot_be_judged():
         except WireError:
             continue
     assert lines == {"elsewhere"}
+
+
+def test_payloads_as_large_as_the_wire_lets_through_and_larger_are_among_them(monkeypatch):
+    monkeypatch.setattr(making, "LARGE_EVERY", 4)
+    sizes, refused = set(), 0
+    for parts in inputs(0, 160):
+        size = max(map(len, parts))
+        if size > 2**25:
+            sizes.add(size - wire.MAX_PAYLOAD_BYTES)
+            report = Report(seed=0)
+            examine(report, parts)
+            assert too_large(parts) == (size > wire.MAX_PAYLOAD_BYTES)
+            assert report.crashes == 0
+            assert report.refused or not too_large(parts)
+            refused += report.refused
+        else:
+            assert not too_large(parts)
+    assert sizes == {-(2**20), -1, 0, 1, 2**20}
+    assert 20 < refused < 40  # a picture has no shape that its size must fit
 
 
 def test_anything_but_a_refusal_is_a_crash(monkeypatch):

@@ -1,6 +1,8 @@
 """A capture that never comes back: its open frames are `unknown` by a deadline, and only then."""
 
+from inference import bereaved as module
 from inference.bereaved import BEREAVED_S, Bereaved
+from storage import lines as accounts
 from storage.lines import Lines
 from storage.records import Status, Verdict
 from storage.verdicts import VerdictStream
@@ -58,6 +60,21 @@ def test_an_older_run_that_nobody_closes_is_closed_beside_a_living_one(redis_cli
         bereaved.look(float(second))
     assert [(run.run, run.next_seq) for run in lines.unsettled("a")] == [(NEW, 3)]
     assert lines.state("a").unknown == 2
+
+
+def test_a_long_run_is_closed_a_part_at_each_look_unless_it_lives_after_all(redis_client, monkeypatch):
+    monkeypatch.setattr(module, "MOST_AT_ONCE", 1000)
+    monkeypatch.setattr(accounts, "CHUNK", 1000)
+    lines = Lines(redis_client)
+    beat(lines, next_seq=5000)
+    bereaved = Bereaved(lines, ["a"], worker="w0")
+    watch(bereaved, until=BEREAVED_S + 5)
+    assert lines.state("a").unknown == 2000
+    beat(lines, next_seq=5000, wall_ns=2)
+    watch(bereaved, since=BEREAVED_S + 10, until=2 * BEREAVED_S)
+    assert lines.state("a").unknown == 2000, "it was heard of"
+    watch(bereaved, since=2 * BEREAVED_S + 5, until=3 * BEREAVED_S)
+    assert lines.state("a").open == 0
 
 
 def test_a_worker_that_slept_looks_twice_before_it_closes(redis_client):

@@ -290,6 +290,18 @@ def test_they_are_shown_at_start_promotion_shift_and_request_and_block_until_the
     wait_until(lambda: challenger.refusal("cam", old) == NO_SAMPLES)
 
 
+def test_a_version_that_comes_back_before_anyone_looked_is_shown_again(site, challenge):
+    """A rollback makes a `Served` of its own; what the one before was proved able to do says nothing of it."""
+    record(GoldenSamples(site.golden), "patch", plate(720, defect=True), "reject")
+    served = {"cam": serving(site)["cam"], "now": 1_700_000_000 * NS}
+    challenger = challenge(served, line(golden_blocks=True))
+    first = served["cam"]
+    assert challenger.refusal("cam", first) is None
+    served["cam"] = Served(first.engine, first.standard, first.calibration_sha256)
+    assert challenger.refusal("cam", served["cam"]) == NOT_SHOWN
+    wait_until(lambda: challenger.refusal("cam", served["cam"]) is None)
+
+
 def dead(served):
     """The same engine with a threshold that nothing reaches, as another version."""
     standard = type(served.standard)(model="plate@2", threshold=1e9, calibration=served.standard.calibration)

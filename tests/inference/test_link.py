@@ -1,8 +1,10 @@
 """The worker's end of the wire against real sockets: who may say what, and how much of it."""
 
+import random
 import threading
 import time
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ingest import curve, wire
 from ingest.allowlist import AllowList
 from ingest.frame import new_run
 from ingest.preprocess import Preprocessing
+from tests.chaos.stranger import knock, sense
 
 SIZE = Preprocessing(size=(32, 16))
 RUN = "0" * 16
@@ -61,6 +64,14 @@ def calling(worker, keys=None, line="cam"):
             curve.secure_client(socket, keys, line=line)
         socket.connect(worker.endpoint)
         yield socket
+
+
+@contextmanager
+def watching(socket, events):
+    """What happens to its connection."""
+    with socket.get_monitor_socket(events) as monitor:
+        yield monitor
+        socket.disable_monitor()
 
 
 def say(socket, message, payload=None):
@@ -134,6 +145,50 @@ def test_a_stranger_is_counted_and_never_heard(tmp_path):
             say(camera, beat())
             wait_until(lambda: worker.link.strangers >= 1)
         assert (worker.told, worker.link.dropped) == ([], 0)
+
+
+def test_who_does_not_encrypt_is_cut_off_before_anybody_is_asked_and_counted_nowhere(tmp_path):
+    with working("tcp://127.0.0.1:*", tmp_path) as worker, calling(worker) as camera:
+        with watching(camera, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED) as events:
+            say(camera, beat())
+            assert events.poll(5000)
+        assert (worker.told, worker.frames) == ([], [])
+        assert (worker.link.strangers, worker.link.dropped) == (0, 0)
+
+
+def test_strangers_who_speak_as_captures_do_are_not_heard(tmp_path):
+    with working("tcp://127.0.0.1:*", tmp_path) as worker:
+        knock(worker.endpoint, tmp_path, lines=["cam"], size=SIZE.size, draw=random.Random(0), count=30)
+        wait_until(lambda: worker.link.strangers >= 1)
+        assert (worker.told, worker.frames, worker.link.dropped) == ([], [], 0)
+
+
+def test_what_strangers_say_is_taken_in_where_nobody_asks_who_they_are(unix):
+    said = list(islice(sense(["cam"], SIZE.size, random.Random(0)), 2 * AHEAD))
+    with calling(unix) as camera:
+        for parts in said:
+            camera.send_multipart(parts)
+        wait_until(lambda: len(unix.told) + len(unix.frames) == len(said))
+    assert {wire.unpack(parts)[0].kind for parts in said} == {"beat", "gap", "frame"}
+    assert unix.link.dropped == 0
+
+
+def test_a_message_larger_than_the_bound_is_not_taken_in_and_others_are_served_on(unix):
+    portrait = wire.Portrait(line="cam", run=RUN, seq=3)
+    with calling(unix) as camera, calling(unix) as dock:
+        say(camera, beat())
+        say(dock, beat("dock"))
+        wait_until(lambda: len(unix.told) == 2)
+        say(camera, portrait, bytes(wire.MAX_PAYLOAD_BYTES))
+        wait_until(lambda: unix.link.dropped == 1)  # it arrived, and nobody had asked for it
+        with watching(camera, zmq.EVENT_DISCONNECTED) as events:
+            say(camera, portrait, bytes(wire.MAX_PAYLOAD_BYTES + 1))
+            assert events.poll(20_000)
+        say(dock, beat("dock"))
+        say(camera, beat())  # over a connection that was made anew
+        wait_until(lambda: len(unix.told) == 4)
+        assert hear(dock, "grant") is not None
+    assert (unix.link.dropped, unix.frames) == (1, [])
 
 
 def test_a_revoked_key_is_not_heard_any_more_although_it_is_connected(tmp_path):

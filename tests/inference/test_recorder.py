@@ -8,8 +8,9 @@ import pytest
 from inference import pictures
 from inference import recorder as recording
 from inference.recorder import Recorder
-from ingest.wire import Gap, Portrait
+from ingest.wire import Beat, Gap, Portrait
 from storage.config import RetentionConfig
+from storage.errors import StoreUnavailable
 from storage.evidence import EvidenceStore
 from storage.lines import Lines
 from storage.workers import Workers
@@ -76,6 +77,32 @@ def test_a_line_that_fills_numbers_without_end_leaves_time_for_others(recorder, 
         recorder.tell((b"peer", gap))
     wait_until(lambda: acknowledged)
     assert [recorded.line for recorded in acknowledged] == ["cam"]
+
+
+def test_the_last_beat_of_a_run_waits_for_the_store(redis_client, tmp_path):
+    """No other tells that the source has ended: without it the line would seem to have fallen silent."""
+    failures = iter([True, True])
+    told = []
+
+    class Away(Lines):
+        def beat(self, **fields):
+            if next(failures, False):
+                raise StoreUnavailable("away")
+            told.append(fields["next_seq"])
+
+    recorder = Recorder(
+        lines=Away(redis_client),
+        workers=Workers(redis_client),
+        evidence=EvidenceStore(tmp_path / "evidence", RetentionConfig(min_free_gb=0)),
+        name="w0",
+        acknowledge=lambda _: None,
+        info=dict,
+    )
+    recorder.tell(Beat(line="a", run=RUN, next_seq=1, wall_ns=1))
+    recorder.tell(Beat(line="a", run=RUN, next_seq=2, wall_ns=1, ended=True))
+    recorder.start()
+    wait_until(lambda: told == [2])
+    recorder.stop(patience_s=10)
 
 
 @pytest.mark.parametrize("data", [jpeg(65_000, 65_000), b"\xff\xd8\xff", b"GIF89a", b""])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest.journal import RunJournal, leftovers, next_run
 
@@ -40,6 +41,15 @@ def test_the_count_survives_sigkill(tmp_path):
 def test_a_file_cut_short_while_being_created_is_no_run(tmp_path):
     (tmp_path / "a@0000000000000000.run").write_bytes(b"lwr")
     assert list(leftovers(tmp_path, line="a")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_journal_is_said(tmp_path):
+    for size in (16, 4096):
+        (tmp_path / f"cam@{size:016x}.run").write_bytes(b"x" * size)
+    with capture_logs() as logs:
+        assert list(leftovers(tmp_path, line="cam")) == []
+    assert [entry["bytes"] for entry in logs] == [16, 4096]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -136,6 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self):
         assert self.book.open + len(self.settled) == self.next_seq
+        assert self.book.oldest == min(set(range(self.next_seq)) - self.settled, default=None)
 
     def teardown(self):
         self.book.abandon_all("capture stopped")

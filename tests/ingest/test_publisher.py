@@ -46,8 +46,8 @@ class StandInWorker:
             assert message.kind == "beat", message
         return None
 
-    def grant(self, count, preprocessing=SIZE, *, pinned=False):
-        self.say(wire.Grant(worker=self.name, line="cam", credits=count, preprocessing=preprocessing, pinned=pinned))
+    def grant(self, count, preprocessing=SIZE, **fields):
+        self.say(wire.Grant(worker=self.name, line="cam", credits=count, preprocessing=preprocessing, **fields))
 
     def acknowledge(self, *seqs, run=RUN, **kind):
         self.say(wire.Ack(line="cam", run=run, ranges=[(seq, seq) for seq in seqs], **kind))
@@ -124,6 +124,21 @@ def test_the_full_picture_follows_when_it_is_asked_for(endpoints, tmp_path):
     worker.close()
 
 
+def test_a_picture_that_no_jpeg_can_hold_does_not_stop_the_line(endpoints, tmp_path):
+    worker = StandInWorker(endpoints[0], "w0-1")
+    with publishing_to(endpoints[0], tmp_path=tmp_path) as publisher:
+        scan = np.zeros((4, 66_000, 3), np.uint8)
+        publisher.offer(Frame("cam", RUN, 0, 1, 1, scan), wait=False, stop=threading.Event())
+        offer(publisher, 1)
+        worker.hear("beat")
+        worker.grant(1)
+        worker.hear("frame")
+        worker.acknowledge(0, portrait=True)
+        header, _ = worker.hear("frame")
+        assert header.seq == 1, "no portrait came before it"
+    worker.close()
+
+
 def test_another_worker_gets_what_a_silent_one_held(endpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(publishing, "SILENT_S", 0.5)
     first, second = (StandInWorker(endpoint, name) for endpoint, name in zip(endpoints, "ab", strict=True))
@@ -173,6 +188,37 @@ def test_a_worker_that_comes_back_under_a_new_name_is_sent_everything_again(endp
         reborn.grant(8)
         assert reborn.hear("frame")[0].seq == 0
     reborn.close()
+
+
+def test_what_was_under_way_on_a_broken_connection_is_sent_again(endpoints, tmp_path):
+    worker = StandInWorker(endpoints[0], "w0-1")
+    with publishing_to(endpoints[0], tmp_path=tmp_path) as publisher:
+        offer(publisher, 0)
+        worker.hear("beat")
+        worker.grant(1, connection=1)
+        worker.hear("frame")
+        worker.grant(1, connection=1)
+        assert worker.hear("frame", timeout=0.5) is None
+        worker.grant(1, connection=2)
+        header, _ = worker.hear("frame")
+        assert (header.seq, header.preparation) == (0, SIZE.digest())
+    worker.close()
+
+
+def test_beats_say_below_which_number_all_have_their_outcome(endpoints, tmp_path):
+    worker = StandInWorker(endpoints[0], "w0-1")
+    with publishing_to(endpoints[0], tmp_path=tmp_path) as publisher:
+        offer(publisher, 0, 1, 2)
+        worker.hear("beat")
+        worker.grant(3)
+        for _ in range(3):
+            worker.hear("frame")
+        worker.acknowledge(0, 2)
+        until = time.monotonic() + 5
+        while (beat := worker.hear("beat")[0]).settled != 1:
+            assert time.monotonic() < until
+        assert beat.next_seq == 3
+    worker.close()
 
 
 def test_a_frame_is_prepared_anew_when_the_model_changed_its_mind(endpoints, tmp_path):

@@ -130,6 +130,21 @@ def test_wrong_requests_are_one_clear_line(site, capsys):
     assert not (site / "new").exists(), "a broken backup touches nothing"
 
 
+def test_a_file_that_vanishes_while_the_work_is_measured_is_no_matter(site, monkeypatch):
+    write_model(site / "d")
+    (site / "d" / "models" / "m" / ".calibration-new").write_bytes(b"about to be renamed")
+    look = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path.name == ".calibration-new":
+            path.unlink()
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    backup(site, "b.tar", "--without-history")
+    assert not (site / "d" / "models" / "m" / ".calibration-new").exists()
+
+
 def test_a_history_on_a_server_is_its_own_matter(site, capsys):
     path = site / "linewatch.yaml"
     path.write_text(path.read_text() + "history: postgresql+psycopg://ann:s3cret@db.local/lw\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import redis
 
 from linewatch.config import Config, load
+from linewatch.datafolder import claim
 from linewatch.doctor import cameras, reach
 from linewatch.doctor.belongings import belongings
 from linewatch.doctor.checklist import show
@@ -24,7 +26,7 @@ from linewatch.doctor.listeners import holder
 from linewatch.doctor.machine import machine
 from linewatch.findings import Finding, Grade, bad, good, note
 from storage.captures import Captures
-from storage.server import RedisServer
+from storage.server import RedisServer, socket_path
 from storage.workers import Workers
 
 
@@ -37,6 +39,16 @@ def config(where: Path, text: str = "", *, source: str = "synthetic:belt", page:
     line = f"lines: [{{id: a, source: '{source}', model: m}}]"
     where.write_text(f"data: var/\n{line}\nalerts: {{page: {page}}}\n{text}")
     return load(where)
+
+
+WITHOUT_PRIVILEGES = """
+import ctypes, struct, sys
+# Of all capabilities, those that let root look into everybody's folders among them: capset(2), version 3.
+if ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24)) != 0:
+    sys.exit("capset fails")
+from linewatch.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def by_subject(findings: Iterator[Finding]) -> dict[str, Finding]:
@@ -139,6 +151,86 @@ def test_files_of_others_and_loose_keys_are_found(where: Path) -> None:
         assert "belong to another user" in by_subject(belongings(told, where))["owners"].text
 
 
+@pytest.mark.parametrize("data", ["var", "var/inner"])
+def test_a_folder_that_is_closed_to_us_ends_no_check(where: Path, data: str) -> None:
+    config(where, page="{bind: '127.0.0.1:0'}")
+    where.write_text(where.read_text().replace("data: var/", f"data: {data}"))
+    folder = where.parent / "var"
+    (folder / "inner").mkdir(parents=True)
+    if os.getuid() == 0:
+        folder.chmod(0o700)
+        os.chown(folder, 12345, 12345)
+    else:
+        folder.chmod(0)
+    try:
+        command = [sys.executable, "-c", WITHOUT_PRIVILEGES, "doctor", str(where), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        folder.chmod(0o700)
+    assert (done.returncode, done.stderr) == (1, "")
+    grades = {finding["subject"]: finding["grade"] for finding in json.loads(done.stdout)}
+    assert (grades["data folder"], grades["data"], grades["redis"]) == ("BAD", "BAD", "note")
+    assert {"configuration", "page", "camera a"} <= set(grades)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "grade"),
+    [
+        (0o600, None, Grade.GOOD),
+        (0o644, None, Grade.BAD),
+        (0o640, (12345, 12345), Grade.BAD),
+        (0o640, (0, 12345), Grade.GOOD),
+        (0o644, (0, 12345), Grade.BAD),
+        (0o640, (12345, 0), Grade.GOOD),
+    ],
+)
+def test_a_password_that_others_can_read_is_bad(
+    where: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: tuple[int, int] | None, grade: Grade
+) -> None:
+    if owner is not None and os.getuid() != 0:
+        return  # only root can give a file away
+    monkeypatch.setenv("CAMERA", "hunter2")
+    told = config(where, source="rtsp://u:${CAMERA}@camera/main")
+    where.chmod(0o644)
+    assert by_subject(belongings(told, where))["configuration"].grade is Grade.GOOD
+    told = config(where, source="rtsp://u:hunter2@camera/main")
+    where.chmod(mode)
+    if owner is not None:
+        os.chown(where, *owner)
+    found = by_subject(belongings(told, where))["configuration"]
+    assert found.grade is grade
+    if grade is Grade.BAD:
+        assert "others can read the password in lines[0].source" in found.text
+        kept = 640 if owner == (0, 12345) else 600
+        assert found.mend == f"chmod {kept} {where}, or name an environment variable: ${{NAME}}"
+    assert "hunter2" not in str(found)
+
+
+def test_a_mend_does_not_lock_linewatch_out(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = config(where, source="rtsp://u:hunter2@camera/main")
+    where.chmod(0o644)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.setattr(os, "getgid", lambda: 54322)
+    mend = by_subject(belongings(told, where))["configuration"].mend
+    assert mend.startswith(f"chown root:54322 {where}; chmod 640 {where}, or")
+    monkeypatch.setattr("linewatch.doctor.belongings._MOUNTED", where.parent)
+    assert by_subject(belongings(told, where))["configuration"].grade is Grade.GOOD, "a container engine's mode"
+
+
+def test_a_device_that_is_asked_for_and_not_there_is_bad(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gpu(device: str) -> Finding:
+        told = config(where, f"workers: [{{name: w0}}, {{name: w1, device: '{device}'}}]")
+        return by_subject(machine(told, where.parent / "var"))["GPU"]
+
+    assert gpu("cuda:99").grade is Grade.BAD
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert {gpu(device).grade for device in ("auto", "cpu")} == {Grade.NOTE}
+    found = gpu("cuda")
+    assert (found.grade, "worker w1: no device 'cuda' here" in found.text) == (Grade.BAD, True)
+    assert "`device: auto`" in found.mend
+
+
 def test_what_the_configuration_asks_of_the_machine(where: Path) -> None:
     found = by_subject(machine(config(where, "retention: {max_gb: 1, min_free_gb: 100000000}"), where.parent / "var"))
     assert found["disk"].grade is Grade.BAD
@@ -202,3 +294,54 @@ def test_redis_that_is_away_is_bad_only_where_nobody_starts_it(where: Path) -> N
     assert by_subject(reach.store(config(where)))["redis"].text == "embedded, not running now"
     found = by_subject(reach.store(config(where, f"redis: 'unix://{where.parent}/none.sock'\n")))
     assert found["redis"].grade is Grade.BAD
+
+
+def test_an_embedded_redis_that_is_needed_now_and_does_not_serve(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = config(where)
+
+    def said() -> tuple[Grade, str]:
+        found = by_subject(reach.store(told))["redis"]
+        assert (found.grade is Grade.GOOD) == (not found.mend)
+        return found.grade, found.text
+
+    with claim(told.data):
+        away = (Grade.BAD, f"embedded, does not run although process {os.getpid()} uses {told.data}")
+        assert said() == away
+        with RedisServer(told.data) as server:
+            assert said()[0] is Grade.GOOD
+            monkeypatch.setattr("storage.server.ANSWER_S", 0.5)
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                assert said() == (Grade.BAD, "embedded, hangs: it takes connections and does not answer")
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            server.kill()
+            deadline = time.monotonic() + 10
+            while server.alive() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert socket_path(told.data).exists()
+            assert said() == away
+    assert said() == (Grade.GOOD, "embedded, not running now")
+
+
+def test_an_embedded_redis_that_reads_its_data_back_is_waited_for(where: Path) -> None:
+    told = config(where)
+    path = socket_path(told.data)
+    path.parent.mkdir(mode=0o700, parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"-LOADING Redis is loading the dataset in memory\r\n")
+                connection.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        found = by_subject(reach.store(told))["redis"]
+        thread.join(10)
+    assert (found.grade, "it is reading its data back" in found.text) == (Grade.NOTE, True)
+    assert "redis.log" in found.mend

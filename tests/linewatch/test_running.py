@@ -1,4 +1,4 @@
-"""A role that is asked to end before it has begun: importing torch takes seconds on a busy machine."""
+"""A role that is asked to end before it has begun (importing torch takes seconds), or that runs already."""
 
 import signal
 import subprocess
@@ -6,6 +6,9 @@ import sys
 import textwrap
 
 import pytest
+
+from linewatch.cli import main
+from linewatch.datafolder import only
 
 PATIENCE_S = 30.0
 SLOW = """
@@ -45,3 +48,12 @@ def test_a_role_that_still_loads_ends_at_once(tmp_path, role, slow, number):
             assert process.wait(PATIENCE_S) == 128 + number
         finally:
             process.kill()
+
+
+def test_a_line_is_captured_once(tmp_path, capsys):
+    config = tmp_path / "linewatch.yaml"
+    lines = ", ".join(f"{{id: {name}, source: 'synthetic:belt?frames=1', model: m}}" for name in "ab")
+    config.write_text(f"data: d/\nlines: [{lines}]\nalerts: {{page: null}}\n")
+    with only(tmp_path / "d" / "journal", "capture", "a"):
+        assert main(["capture", str(config), "--line", "a"]) != 0
+    assert "`linewatch capture` of a runs here already" in " ".join(capsys.readouterr().err.split())

@@ -19,6 +19,7 @@ from linewatch.datafolder import claim
 from linewatch.errors import AlreadyRunning, ConfigError
 from linewatch.keeper import Keeper
 from linewatch.restarts import Backoff, Restarts, State
+from linewatch.silence import Patience
 from linewatch.supervisor import Role, Supervisor
 from storage.config import StorageConfig
 from storage.errors import StoreUnavailable
@@ -174,7 +175,7 @@ def eventually(condition, what: str) -> None:
 @pytest.fixture
 def supervise(tmp_path: Path):
     def supervise(*roles: Role, **settings) -> Running:
-        settings = {"backoff": FAST, "grace_s": 5.0, **settings}
+        settings = {"backoff": FAST, **settings}
         return Running(tmp_path, Supervisor(roles=roles, status=tmp_path / "up.json", **settings))
 
     return supervise
@@ -223,7 +224,7 @@ def test_what_ends_is_left_alone_and_until_ends_the_run(supervise, role):
 
 
 def test_a_process_deaf_to_sigterm_is_killed_after_its_grace(supervise, role):
-    with supervise(role("deaf", "deaf"), grace_s=0.5) as running:
+    with supervise(role("deaf", "deaf", grace_s=0.5)) as running:
         eventually(lambda: running.log() == ["deaf start"], "it runs")
         pid = running.role("deaf")["pid"]
     assert not psutil.pid_exists(pid)
@@ -241,7 +242,7 @@ def test_a_program_that_does_not_exist_is_a_crash_loop_not_a_crash(supervise):
 
 
 def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(supervise, role):
-    roles = [role(name, silent_s=8.0, start_s=30.0) for name in ("worker", "other")]
+    roles = [role(name, patience=Patience(8.0, 30.0)) for name in ("worker", "other")]
     with supervise(*roles) as running:
         eventually(lambda: len(running.log()) == 2, "both run")
         pid = running.role("worker")["pid"]
@@ -256,7 +257,7 @@ def test_a_stopped_process_is_killed_and_started_again_while_the_others_go_on(su
 
 
 def test_a_deadlock_and_a_start_that_never_ends_are_hangs(supervise, role):
-    roles = [role("stuck", "stuck", silent_s=1.0), role("mute", "mute", silent_s=1.0, start_s=2.0)]
+    roles = [role("stuck", "stuck", patience=Patience(1.0)), role("mute", "mute", patience=Patience(1.0, 2.0))]
     with supervise(*roles) as running:
         eventually((running.folder / "up.json").exists, "a status file")
         eventually(lambda: running.role("stuck")["hangs"] >= 1, "the deadlock is seen")
@@ -266,7 +267,8 @@ def test_a_deadlock_and_a_start_that_never_ends_are_hangs(supervise, role):
 
 
 def test_who_waits_for_a_camera_or_tells_nothing_is_left_alone(supervise, role):
-    roles = [role("camera", "camera", silent_s=0.5), role("untold", "mute"), role("pace", "stuck", silent_s=0.5)]
+    brief = Patience(0.5)
+    roles = [role("camera", "camera", patience=brief), role("untold", "mute"), role("pace", "stuck", patience=brief)]
     with supervise(*roles) as running:
         eventually((running.folder / "up.json").exists, "a status file")
         eventually(lambda: running.role("pace")["hangs"] == 3, "time has passed")

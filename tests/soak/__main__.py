@@ -14,7 +14,7 @@ from rich.table import Table
 
 from linewatch.config import Config, load
 from tests.soak.drawing import draw
-from tests.soak.judging import Ending, Report, judge
+from tests.soak.judging import Ending, Report, judge, warm_up_s
 from tests.soak.load import learn, write_config
 from tests.soak.plant import Plant, accounts, running
 from tests.soak.samples import Sample, SampleFile
@@ -87,6 +87,7 @@ def _watch(
     """Sample, visit right after a sample (so that no visitor is there at the next), and say how it goes."""
     began = time.monotonic()
     visit_at = tell_at = 0.0
+    crowded = False
     number = 0
     while plant.alive:
         sample = plant.sample()
@@ -97,6 +98,9 @@ def _watch(
             print(_progress(sample, seconds), flush=True)  # noqa: T201 - what a person waits for
         if elapsed >= seconds:
             return
+        if not crowded and elapsed >= 0.8 * warm_up_s(seconds):
+            crowded = True  # they came at the start too; what they ask for has become as large as it gets since
+            visitor.rush()
         if elapsed >= visit_at:
             visit_at = elapsed + min(_VISITS_S, 3 * every_s)
             visitor.visit()

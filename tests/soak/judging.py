@@ -12,7 +12,8 @@ from tests.soak.samples import Process, Sample
 from tests.soak.slope import Slope, Trend, slope
 
 WARM_UP_S = 300.0
-"""Models, caches, pools and the stream fill: this long, or the first fifth if that is longer, but at most a half."""
+MOST_WARM_UP_S = 20 * 60.0
+"""Models, caches, pools and the stream fill: in the first third, if that lies between the two; never more than half."""
 LONG_S = 30 * 60.0
 """A shorter run tells nothing of a slope; it is measured and shown, but not held against it."""
 EVIDENCE_SLACK = 1.01
@@ -147,8 +148,12 @@ def judge(samples: Sequence[Sample], ending: Ending, *, cap_mb: float, roles: Se
 def after_warm_up(samples: Sequence[Sample]) -> list[Sample]:
     """The samples that memory is judged by."""
     began, span = samples[0].at_s, samples[-1].at_s - samples[0].at_s
-    warm_s = min(max(WARM_UP_S, 0.2 * span), 0.5 * span)
-    return [sample for sample in samples if sample.at_s >= began + warm_s]
+    return [sample for sample in samples if sample.at_s >= began + warm_up_s(span)]
+
+
+def warm_up_s(span: float) -> float:
+    """How much of a run is not judged; both in seconds."""
+    return min(max(WARM_UP_S, min(span / 3, MOST_WARM_UP_S)), span / 2)
 
 
 def grows(counts: Sequence[int]) -> bool:

@@ -106,12 +106,14 @@ def test_descriptors_grow_when_the_last_quarter_reaches_higher_than_the_second()
     assert not grows([40, *[12] * 39])  # high at the start only
 
 
-def test_the_warm_up_is_five_minutes_or_a_fifth_but_never_more_than_half():
+def test_the_warm_up_is_a_third_but_never_more_than_twenty_minutes_or_half():
     def first_judged(minutes):
         samples = [Sample(at_s=at, roles={}) for at in np.arange(0, minutes * 60 + 1, 5)]
         return after_warm_up(samples)[0].at_s / 60
 
-    assert first_judged(60) == 12
-    assert first_judged(20) == 5
+    assert first_judged(60) == 20
+    assert first_judged(480) == 20
+    assert first_judged(30) == 10
+    assert first_judged(12) == 5
     assert first_judged(4) == 2
     assert not math.isnan(first_judged(600))

@@ -171,6 +171,37 @@ def test_late_messages_of_an_old_run_count_but_do_not_show(accounts: Lines) -> N
     assert (found.status, found.captured, found.open) == (Status.PASS, 10, 0)
 
 
+def test_what_a_server_has_lost_leaves_the_accounts_when_its_capture_says_it_had_its_outcome(
+    accounts: Lines, redis_client: redis.Redis
+) -> None:
+    accounts.record([verdict("a", seq) for seq in range(5)])
+    redis_client.flushdb()
+    accounts.record([verdict("a", 7), verdict("a", 9)])
+    beat(accounts, "a", 10)
+    assert state(accounts, "a").open == 8
+    beat(accounts, "a", 12, settled=8)
+    found = state(accounts, "a")
+    assert (found.captured, found.passed, found.open) == (5, 2, 3), "of 8, 9, 10 and 11 one has ended"
+    assert [(run.floor, run.next_seq) for run in accounts.unsettled("a")] == [(8, 12)]
+    beat(accounts, "a", 12, settled=3)  # late
+    assert close(accounts, "a", [(0, 11)]) == 3
+    assert (state(accounts, "a").open, accounts.unsettled("a")) == (0, [])
+    assert accounts.record([verdict("a", 2)]) == [False]
+
+
+def test_a_long_run_that_was_lost_is_passed_in_steps(accounts: Lines, redis_client: redis.Redis) -> None:
+    accounts.record([verdict("a", 50_000)])
+    beat(accounts, "a", 60_000, settled=55_000)
+    found = state(accounts, "a")
+    assert (found.captured, found.open) == (5001, 5000)
+    assert redis_client.exists(keys.ended("a", RUNS[0])) == 0
+
+
+def test_no_more_can_be_settled_than_was_captured(accounts: Lines) -> None:
+    with pytest.raises(ValueError, match="3 of 2 settled"):
+        beat(accounts, "a", 2, settled=3)
+
+
 def test_accounts_of_a_finished_run_expire_only_when_all_has_ended(accounts: Lines, redis_client: redis.Redis) -> None:
     run = keys.run("a", RUNS[0])
     beat(accounts, "a", 2, ended=True)

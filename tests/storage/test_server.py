@@ -102,6 +102,17 @@ def test_a_second_server_on_the_same_files_is_refused(data: Path) -> None:
         assert server.alive()
 
 
+def test_a_server_that_hangs_still_owns_its_files(data: Path) -> None:
+    with RedisServer(data) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StorageError, match="hanging"):
+                RedisServer(data).start()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert server.answers()
+
+
 def test_a_socket_left_behind_does_no_harm(data: Path) -> None:
     path = socket_path(data)
     path.parent.mkdir()

@@ -149,7 +149,6 @@ SMALL = {
     "linewatch_capture_workers",
     "linewatch_worker_received_total",
     "linewatch_worker_judged_total",
-    "linewatch_worker_strangers_total",
     "linewatch_worker_recorder_queue_limit",
     "linewatch_outbox_attempts",
 }
@@ -174,6 +173,17 @@ def test_the_documented_alerts_are_the_rules() -> None:
     rows = table("alert")
     assert [row[0].strip("`") for row in rows] == [rule["alert"] for rule in alert_rules()]
     assert all(len(row) == 3 and row[2] for row in rows)
+
+
+def test_what_the_security_page_wants_an_alarm_on_has_a_rule_and_a_row() -> None:
+    security = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (wanted,) = re.findall(r"^- \[ \] an alarm on (.*)$", security, re.MULTILINE)
+    documented = " ".join(cell for row in table("alert") for cell in row)
+    for figure, rule in re.findall(r"`(\w+)` \(`(\w+)`\)", wanted):
+        (expression,) = [known["expr"] for known in alert_rules() if known["alert"] == rule]
+        assert f"linewatch_worker_{figure}_total" in expression
+        assert f"`{rule}`" in documented
+    assert {"strangers", "dropped_messages"} <= set(re.findall(r"`(\w+)` \(", wanted))
 
 
 def test_log_events_that_are_documented_exist() -> None:
@@ -237,16 +247,23 @@ def test_a_polite_end_has_its_time() -> None:
     from alerts import courier
     from inference import worker
     from ingest import service
-    from linewatch import keeper, supervisor
+    from linewatch import keeper, launch, supervisor
 
-    grace_s = supervisor.Supervisor.__dataclass_fields__["grace_s"].default
+    roles_s = {
+        "capture": launch._CAPTURE_ENDS_S,
+        "worker": launch._WORKER_ENDS_S,
+        "alerts": launch._ALERTS_END_S,
+    }
+    killed_s = supervisor._MOST_KILLS * supervisor._KILLED_S
     needs_s = {
-        "linewatch.service": 3 * grace_s * (1 + supervisor._MOST_KILLS) + keeper._JOIN_S,
-        "linewatch-capture@.service": service.DRAIN_S + 2 + 2,
+        "linewatch.service": sum(roles_s.values()) + len(roles_s) * killed_s + keeper._JOIN_S,
+        "linewatch-capture@.service": 5 + service.DRAIN_S + 2,
         "linewatch-worker@.service": 5 * worker.DRAIN_S + 5,
         "linewatch-alerts.service": 2 * courier.DRAIN_S + 2 + 5,
     }
     assert set(needs_s) == {unit.name for unit in UNITS}
+    for role, grace_s in roles_s.items():
+        assert grace_s >= next(needs for unit, needs in needs_s.items() if unit.startswith(f"linewatch-{role}")), role
     for unit in UNITS:
         assert int(dict(read(unit)["Service"])["TimeoutStopSec"]) > needs_s[unit.name], unit.name
 
