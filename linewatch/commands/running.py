@@ -67,8 +67,7 @@ def capture(config: ConfigFile, *, line: Annotated[str, typer.Option(help="Id of
 
     keys, stop = loaded.keys(*endpoints), _heed()
     # A second one would take the first's journal for that of a dead one, and end what it has in flight.
-    with only(loaded.journal, "capture", line):
-        progress = watched(CAPTURE, stop)
+    with only(loaded.journal, "capture", line), watched(CAPTURE, stop) as progress:
         told = {"moves": progress.moves, "waits": progress.waits}
         code = run(settings, workers=endpoints, journal=loaded.journal, keys=keys, stop=stop, **told)
     # To a supervisor 0 means that the source has ended. One that somebody else stopped is to be started again.
@@ -85,9 +84,10 @@ def worker(config: ConfigFile, *, name: Annotated[str, typer.Option(help="Name o
     from inference.worker import serve  # noqa: PLC0415 - brings torch
 
     storage, keys, stop = loaded.storage, loaded.keys(endpoint), _heed()
-    progress = watched(WORKER, stop)
-    told = {"moves": progress.moves, "waits": progress.waits}
-    raise typer.Exit(serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop, **told))
+    with watched(WORKER, stop) as progress:
+        told = {"moves": progress.moves, "waits": progress.waits}
+        code = serve(settings, endpoint=endpoint, lines=judges, storage=storage, keys=keys, stop=stop, **told)
+    raise typer.Exit(code)
 
 
 def run_alerts(config: Path) -> None:
@@ -102,8 +102,9 @@ def run_alerts(config: Path) -> None:
         loaded.alerts, loaded.rules(), loaded.storage, site=loaded.site, shifts=loaded.shifts, workers=workers
     )
     # The history's own guard (`History.commit`) also holds between hosts, but only notices at the next verdict.
-    with only(loaded.data, "alerts"):
-        raise typer.Exit(service.run(stop, watched(ALERTS, stop).moves))
+    with only(loaded.data, "alerts"), watched(ALERTS, stop) as progress:
+        code = service.run(stop, progress.moves)
+    raise typer.Exit(code)
 
 
 def _enter(role: str, name: str | None, config: Path) -> Config:

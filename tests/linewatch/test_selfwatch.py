@@ -17,16 +17,18 @@ ROLE = """
     from linewatch.silence import Patience
     telemetry.configure("capture", "a")
     stop = threading.Event()
-    progress = watched(Patience(silent_s=1.0, start_s=2.0), stop)
-    match sys.argv[1]:
-        case "hangs":
-            progress.moves("publisher")
-        case "waits":
-            progress.waits("grab")
-        case "ends":
-            progress.moves("publisher")
-            stop.set()
-    time.sleep(600 if sys.argv[1] in ("hangs", "mute") else 4)
+    with watched(Patience(silent_s=1.0, start_s=2.0), stop) as progress:
+        match sys.argv[1]:
+            case "hangs":
+                progress.moves("publisher")
+            case "waits":
+                progress.waits("grab")
+            case "ends":
+                progress.moves("publisher")
+                stop.set()
+        if sys.argv[1] != "over":
+            time.sleep(600 if sys.argv[1] in ("hangs", "mute") else 4)
+    time.sleep(4)
 """
 
 
@@ -45,8 +47,8 @@ def test_a_loop_that_stands_still_ends_the_process(how, why):
     assert why in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("how", ["waits", "ends"])
-def test_who_waits_for_a_camera_or_is_ending_is_left_alone(how):
+@pytest.mark.parametrize("how", ["waits", "ends", "over"])
+def test_who_waits_for_a_camera_is_ending_or_has_ended_is_left_alone(how):
     assert run(how).returncode == 0
 
 
