@@ -3,7 +3,9 @@
 from alerts.state import RuleState
 from storage.records import AlertKind, Verdict
 
-_RUNS = 8  # runs remembered, to tell a straggler of an old run from a new run after the clock was set back
+_RUNS = 8  # remembered, for people who look at a state
+_PERSISTS = 8
+"""So many verdicts in a row, none of the current run among them, are no stragglers of a run that has ended."""
 _BY_WALL = frozenset({AlertKind.LINE_SILENT, AlertKind.CAMERA_LOST, AlertKind.GOLDEN_MISSED})
 """Kinds whose cool-down is a matter of the wall clock, not of stream time."""
 
@@ -14,16 +16,23 @@ def follow_stream(state: RuleState, verdict: Verdict) -> tuple[RuleState, bool]:
     Numbers only grow within a run, so a newer frame captured "earlier" means that the clock was set back by at least
     the difference: every remembered stream time moves back with it and no duration changes. An older frame that comes
     late (another worker, an older run) moves nothing.
+
+    A host names its runs so that each sorts after all before. So a run that sorts later is the newer one; one that sorts
+    earlier is an older one's straggler, or the camera has moved to a host whose clock is behind: then it goes on alone.
     """
-    current = bool(state.runs) and verdict.run == state.runs[-1]
+    latest = state.runs[-1] if state.runs else ""
+    current = verdict.run == latest
     if current and verdict.seq <= state.seq:
-        return state, False
-    if not current and verdict.run in state.runs:
-        return state, False
+        return state.model_copy(update={"contender": None}) if state.contender else state, False
+    if verdict.run < latest:
+        before, count = state.contender or ("", 0)
+        count = count + 1 if before == verdict.run else 1
+        if count < _PERSISTS:
+            return state.model_copy(update={"contender": (verdict.run, count)}), False
     back_ns = max(0, state.clock_ns - verdict.captured_ns)
-    update: dict[str, object] = {"seq": verdict.seq, "clock_ns": verdict.captured_ns}
+    update: dict[str, object] = {"seq": verdict.seq, "clock_ns": verdict.captured_ns, "contender": None}
     if not current:
-        update["runs"] = (*state.runs, verdict.run)[-_RUNS:]
+        update["runs"] = (*(run for run in state.runs if run != verdict.run), verdict.run)[-_RUNS:]
     if back_ns:
         update["evidence"] = state.evidence.moved_back(back_ns)
         update["fitness"] = state.fitness.moved_back(back_ns)

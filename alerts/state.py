@@ -19,7 +19,9 @@ class RuleState(BaseModel):
 
     line: str
     runs: tuple[str, ...] = ()
-    """Runs seen, the current one last."""
+    """Runs that were current, the present one last."""
+    contender: tuple[str, int] | None = None
+    """A run that sorts before the current one, and how many verdicts of it came in a row."""
     seq: int = -1
     """Highest number of the current run that somebody has looked at."""
     clock_ns: int = 0

@@ -11,6 +11,8 @@ Picture = NDArray[np.uint8]
 """A picture in memory: `[H, W, 3]` uint8, channels in OpenCV's order (blue, green, red)."""
 
 
+MOST_FRAMES = 2**40
+"""Of one run: a thousand a second for 34 years."""
 MAX_PART = 128
 """Most characters of a part's identity."""
 

@@ -16,7 +16,7 @@ from typing import Self
 
 import structlog
 
-from ingest.frame import new_run
+from ingest.frame import MOST_FRAMES, new_run
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ def leftovers(folder: Path, *, line: str) -> Iterator[Leftover]:
     """Find the runs of `line` that an earlier process left unfinished, oldest first."""
     for path in sorted(folder.glob(f"{line}@*.run")):
         data = path.read_bytes()
-        if len(data) != _FORMAT.size or not data.startswith(_MAGIC):
+        if len(data) != _FORMAT.size or not data.startswith(_MAGIC) or _FORMAT.unpack(data)[1] >= MOST_FRAMES:
             # Cut short, its process died before it numbered any frame. Anything else is none of ours, or was damaged.
             if len(data) >= _FORMAT.size:
                 log.error(

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from ingest.config import LineId
 from ingest.errors import WireError
 from ingest.figures import Figures
-from ingest.frame import MAX_PART, Condition
+from ingest.frame import MAX_PART, MOST_FRAMES, Condition
 from ingest.preprocess import RGB, Preprocessing
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -33,8 +33,8 @@ MAX_CREDITS = 4096
 
 Buffer = bytes | memoryview
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Seq = Annotated[int, Field(ge=0, lt=2**40)]
-"""Number of a frame in its run: a thousand a second for 34 years."""
+Seq = Annotated[int, Field(ge=0, lt=MOST_FRAMES)]
+"""Number of a frame in its run."""
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**62)]
 """Of a clock; wall clocks reach it in 2116. Databases hold 63 bits."""
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]

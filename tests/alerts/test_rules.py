@@ -194,14 +194,29 @@ def test_a_clock_set_back_keeps_durations() -> None:
     assert alert.cleared_ns >= alert.raised_ns
 
 
-def test_a_restart_after_the_clock_was_set_back_is_a_new_run_not_a_straggler() -> None:
+def test_a_camera_that_moved_to_a_host_whose_clock_is_behind_is_followed_once_it_goes_on_alone() -> None:
     of = rules(clear_after=5)
-    older_name = "0" * 16
-    verdicts = [verdict(0, "reject", 100), verdict(0, "pass", 40, run=older_name)]
-    state, changes = play(verdicts, of)
+    earlier = "0" * 16
+    moved = [verdict(i, "pass", 40 + i, run=earlier) for i in range(20)]
+    state, changes = play([verdict(0, "reject", 100), *moved[:8]], of)
     assert told(changes) == [("raised", "defect")]
-    _, changes = play([verdict(1, "pass", 45, run=older_name)], of, state)
+    assert state.runs[-1] == earlier
+    state, changes = play(moved[8:], of, state)
     assert told(changes) == [("cleared", "defect")]
+    _, changes = play([verdict(20, "reject", 61, run=earlier)], of, state)
+    assert told(changes) == [("raised", "defect")]
+
+
+@pytest.mark.parametrize("stragglers", [1, 7, 8, 30])
+def test_stragglers_of_a_run_nobody_had_heard_of_blind_no_line(stragglers: int) -> None:
+    of = rules(clear_after=5)
+    now = [verdict(i, "reject" if i in (20, 60, 100) else "pass", 100 + i) for i in range(120)]
+    late = [verdict(i, "pass", 90 + i / 100, run="0" * 16) for i in range(stragglers)]
+    for at in (1, 21, 59):
+        _, changes = play([*now[:at], *late, *now[at:]], of)
+        raised = [change.alert.verdict for change in changes if change.change is Change.RAISED]
+        assert raised == [now[i].id for i in (20, 60, 100)]
+        assert told(changes)[-1] == ("cleared", "defect")
 
 
 def test_a_straggler_of_an_old_run_moves_no_clock() -> None:

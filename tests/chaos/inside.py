@@ -15,7 +15,7 @@ class Inside:
         self._lines, self._workers = Lines(client), Workers(client)
 
     def strangers(self, worker: str) -> tuple[int, int] | None:
-        """Process id of a worker, and how many strangers it has turned away."""
+        """Process id of the worker that said so last, and how many strangers it has turned away."""
         try:
             told = self._workers.all().get(worker)
         except StorageError:

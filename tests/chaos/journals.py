@@ -35,6 +35,9 @@ def tear(plant: Plant, draw: random.Random) -> Callable[[], None] | None:
     that holds them was paused, and is killed too.
     """
     worker, capture = f"worker {WORKERS[0]}", f"capture {LOCAL}"
+    told = plant.inside.strangers(WORKERS[0])
+    if told is None or told[0] != plant.pids().get(worker):  # one that still loads holds no frames
+        return None
     if plant.signal(worker, signal.SIGSTOP) is None:
         return None
     time.sleep(_KEPT_S)

@@ -131,6 +131,7 @@ def test_a_torn_journal_says_less_than_the_whole_one(tmp_path_factory, count, se
 
 def owing(plant, folder, *, known):
     plant.owed, plant.sent = Unsettled(LOCAL, RUN, 3, known, 1), 5
+    plant.inside.strangers = lambda _: (1, 0)
     with RunJournal(folder, line=LOCAL, run=RUN) as journal:
         journal.advance(5)
     return journal.path
@@ -158,6 +159,15 @@ def test_a_journal_that_redis_does_not_know_all_of_is_not_torn(tmp_path):
     assert TEAR.strike(plant, random.Random(0)) is None
     assert (path.read_bytes(), plant.at_ease) == (whole, True)
     assert [number for _, number in plant.signals] == [signal.SIGSTOP, signal.SIGCONT]
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_worker_that_still_loads_is_let_load(tmp_path):
+    plant = FakePlant(tmp_path, {f"worker {WORKERS[0]}", f"capture {LOCAL}"})
+    owing(plant, tmp_path, known=5)
+    plant.inside.strangers = lambda _: (99, 0)  # the one before it said so
+    assert TEAR.strike(plant, random.Random(0)) is None
+    assert plant.signals == []
 
 
 def test_a_camera_writes_down_what_it_obeys(tmp_path):

@@ -47,9 +47,11 @@ def test_a_file_cut_short_while_being_created_is_no_run(tmp_path):
 def test_a_damaged_journal_is_said(tmp_path):
     for size in (16, 4096):
         (tmp_path / f"cam@{size:016x}.run").write_bytes(b"x" * size)
+    with RunJournal(tmp_path, line="cam", run="f" * 16) as absurd:
+        absurd.advance(2**40)
     with capture_logs() as logs:
         assert list(leftovers(tmp_path, line="cam")) == []
-    assert [entry["bytes"] for entry in logs] == [16, 4096]
+    assert [entry["bytes"] for entry in logs] == [16, 4096, 16]
     assert list(tmp_path.iterdir()) == []
 
 
