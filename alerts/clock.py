@@ -17,8 +17,9 @@ def follow_stream(state: RuleState, verdict: Verdict) -> tuple[RuleState, bool]:
     the difference: every remembered stream time moves back with it and no duration changes. An older frame that comes
     late (another worker, an older run) moves nothing.
 
-    A host names its runs so that each sorts after all before. So a run that sorts later is the newer one; one that sorts
-    earlier is an older one's straggler, or the camera has moved to a host whose clock is behind: then it goes on alone.
+    A host names its runs so that each sorts after all before. So a run that sorts later is the newer one. One that
+    sorts earlier is an older one's straggler, unless the camera has moved to a host whose clock is behind: then it goes
+    on alone.
     """
     latest = state.runs[-1] if state.runs else ""
     current = verdict.run == latest
