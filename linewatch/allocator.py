@@ -2,7 +2,7 @@
 
 glibc keeps an arena for every few threads, and each keeps the most it ever held. A server whose answers grow with its
 history so takes some 40 MB an hour for a while, without a single object more; a worker, whose batches vary in size and
-in the thread that computes them, takes megabytes in steps that may be half an hour apart. Two arenas bound both.
+in the thread that computes them, ends some ten megabytes higher than with two. Two arenas cost no speed that was seen.
 """
 
 import ctypes
