@@ -14,7 +14,7 @@ from rich.table import Table
 
 from linewatch.config import Config, load
 from tests.soak.drawing import draw
-from tests.soak.judging import Ending, Report, judge, warm_up_s
+from tests.soak.judging import LONG_S, Ending, Report, judge, warm_up_s
 from tests.soak.load import learn, write_config
 from tests.soak.plant import Plant, accounts, running
 from tests.soak.samples import Sample, SampleFile
@@ -87,7 +87,7 @@ def _watch(
     """Sample, visit right after a sample (so that no visitor is there at the next), and say how it goes."""
     began = time.monotonic()
     visit_at = tell_at = 0.0
-    crowded = False
+    crowded = seconds < LONG_S  # whose memory is not judged
     number = 0
     while plant.alive:
         sample = plant.sample()
