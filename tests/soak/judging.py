@@ -202,9 +202,6 @@ def _faults(report: Report, samples: Sequence[Sample], ending: Ending, roles: Se
         missing = sum(name not in sample.roles for sample in samples)
         if missing:
             faults.append(f"{name}: missing in {missing} of {len(samples)} samples")
-    for name, role in report.roles.items():
-        if role.fds_grow:
-            faults.append(f"{name}: file descriptors grow, {role.fds_start} to {role.fds_end}")
     if report.minutes * 60 >= LONG_S:
         faults += _growth(report)
     most = KEEP + BATCH + _TRIM_S * report.frames_per_s
@@ -227,6 +224,11 @@ def _faults(report: Report, samples: Sequence[Sample], ending: Ending, roles: Se
 def _growth(report: Report) -> list[str]:
     """Of a run that is long enough to tell."""
     faults = [f"{name}: threads grow" for name, role in report.roles.items() if role.threads_grow]
+    faults += [
+        f"{name}: file descriptors grow, {role.fds_start} to {role.fds_end}"
+        for name, role in report.roles.items()
+        if role.fds_grow  # pools fill in the first minutes
+    ]
     series = {**{name: role.memory for name, role in report.roles.items()}, "redis' data": report.redis_memory}
     for name, found in series.items():
         if found.trend is not Trend.FLAT:

@@ -40,7 +40,6 @@ def test_a_short_soak_samples_every_process_and_holds_what_a_short_run_can_tell(
     assert report["hook_taken"] > 0
     assert 0.8 * CAP_MB < report["evidence_max_mb"] <= 1.01 * CAP_MB  # so retention was at work
     assert set(report["roles"]) == ROLES
-    assert not any(role["fds_grow"] for role in report["roles"].values())
     assert {role["memory"]["trend"] for role in report["roles"].values()} <= {"flat", "grows", "unclear"}
     assert set(report["page_answers"]) <= {"200", "404"}
 
