@@ -6,6 +6,7 @@ A line whose model never loaded has no engine, and its frames end as `unknown`.
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from ingest.workerlink import View
 from storage.errors import StorageError
 from storage.models import Registry
 
+RETRY_S = 30.0
+"""A version that could not be loaded is tried again after so long: each try costs what judging frames could use."""
 _END_S = 2.0
 
 log = structlog.get_logger()
@@ -60,6 +63,8 @@ class Serving:
         self._registry, self._device, self._threads, self._warm_up = registry, device, threads, warm_up
         self._served: dict[str, Served] = {}
         self._failed: dict[str, str] = {}
+        self._put_off: dict[str, tuple[tuple[str, str | None], float]] = {}
+        """Line -> what it could not be given, and until when (monotonic seconds) that is not tried again."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
 
@@ -94,14 +99,19 @@ class Serving:
                 bundle = self._registry.resolve(judge.model)
                 served = self._served.get(line)
                 sealed = bundle.manifest.calibration_sha256
-                if served is not None and (served.engine.ref, served.calibration_sha256) == (bundle.ref, sealed):
+                key = (bundle.ref, sealed)
+                if served is not None and (served.engine.ref, served.calibration_sha256) == key:
                     continue
-                if (bundle.ref, sealed) not in engines:
+                tried, until = self._put_off.get(line, (None, 0.0))
+                if tried == key and time.monotonic() < until:
+                    continue
+                self._put_off[line] = key, time.monotonic() + RETRY_S
+                if key not in engines:
                     bundle.verify()
                     engine = Engine(bundle, device=self._device, threads=self._threads)
                     engine.warm_up(self._warm_up)
-                    engines[bundle.ref, sealed] = engine
-                engine = engines[bundle.ref, sealed]
+                    engines[key] = engine
+                engine = engines[key]
                 if served is not None:  # the first one is taken, for capture to say why it judges nothing
                     View(roi=judge.roi, mask=judge.mask).apply(engine.preprocessing)
                 self._served[line] = Served(engine, standard_of(engine, judge), sealed)
@@ -112,6 +122,7 @@ class Serving:
                 self._complain(line, f"{type(error).__name__}: {error}", trace=error)
                 continue
             self._failed.pop(line, None)
+            self._put_off.pop(line, None)
             standard = self._served[line].standard
             log.info("model in service", line=line, model=standard.model, threshold=round(standard.threshold, 4))
 

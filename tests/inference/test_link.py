@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from inference import link as linking
+from inference.lanes import MOST_LANES
 from inference.link import Link
 from inference.recorder import Recorded
 from ingest import curve, wire
@@ -272,3 +273,35 @@ def test_messages_of_the_wrong_direction_make_no_peer(unix):
         say(camera, wire.Ack(line="cam", run=RUN, ranges=[(0, 0)]))
         wait_until(lambda: unix.link.dropped == 2)
     assert unix.link._peers == {}
+
+
+@pytest.mark.parametrize("lanes", [1, MOST_LANES])
+def test_the_largest_batches_are_granted_what_the_wire_can_say(tmp_path, lanes):
+    link = Link(
+        endpoint=f"ipc://{tmp_path}/w",
+        keys=None,
+        worker="w0-1",
+        ahead=(3 + lanes) * 1024,
+        serves=lambda _: True,
+        wanted=lambda _: Preprocessing(size=(32, 16)),
+        pinned=lambda _: False,
+        frame=lambda _: None,
+        told=lambda _: True,
+    )
+    link.endpoint = f"ipc://{tmp_path}/w"
+    stop = threading.Event()
+    thread = threading.Thread(target=link.serve, args=(stop,))
+    thread.start()
+    try:
+        numbers = []
+        for _ in range(2):
+            with calling(link) as socket:
+                say(socket, beat())
+                grant = hear(socket, "grant")
+                assert grant.credits == min((3 + lanes) * 1024, wire.MAX_CREDITS)
+                numbers.append(grant.connection)
+        assert len(set(numbers)) == 2, "each connection has a number of its own"
+    finally:
+        stop.set()
+        thread.join(10)
+        link.close()

@@ -111,6 +111,25 @@ def test_a_frame_prepared_for_another_model_of_the_same_size_does_not_fit(regist
         assert serves["good"].fits(Job(b"", header, np.zeros((64, 64, 3), np.uint8), None)) is fits
 
 
+def test_what_cannot_be_loaded_is_not_tried_each_second(registry, monkeypatch):
+    tries = []
+
+    def load(bundle: Bundle, **_: object) -> Engine:
+        tries.append(bundle.ref)
+        raise EngineError("no room")
+
+    monkeypatch.setattr(module, "Engine", load)
+    serves = serving(registry)
+    for _ in range(3):
+        serves.refresh()
+    assert tries == ["bad@1", "good@1", "good@1"], "once for each line"
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    serves._put_off.clear()
+    for _ in range(2):
+        serves.refresh()
+    assert len(tries) == 3 + 2 * 3
+
+
 def test_promotions_are_followed_after_one_that_failed(registry, monkeypatch):
     serves = serving(registry)
     loaded = threading.Event()
