@@ -24,11 +24,12 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from scipy.special import betaincinv
 
 from inference.accumulation import cusum, own_p_values
 from inference.blocks import block_length, block_maxima
+from inference.errors import EngineError
 from inference.false_alarms import FalseAlarms
 from inference.mapscale import MapScale
 from inference.scene import Scene
@@ -63,6 +64,19 @@ class Calibration(BaseModel):
     """To the scale all models' maps share; None: it gives no maps, or was calibrated by an older version."""
     scene: Scene | None = None
     """What the fixed camera sees when all is well; None: there is none, or it was calibrated by an older version."""
+
+    @classmethod
+    def recorded(cls, fields: object, *, ref: str) -> Self:
+        """Read what lies beside model `ref`.
+
+        Raises:
+            EngineError: it is none of this version.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as exc:
+            reason = " ".join(str(exc).split())
+            raise EngineError(f"calibration of {ref} does not fit this version: {reason}") from exc
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

@@ -20,6 +20,7 @@ from inference.detectors import detector_class
 from inference.detectors.backbones import Backbone
 from inference.detectors.base import Detection, Detector
 from inference.errors import EngineError
+from ingest.errors import IngestError
 from ingest.preprocess import Preprocessing
 from storage.models import Bundle, Registry
 
@@ -61,13 +62,12 @@ class Engine:
     def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int = 0) -> None:
         self.device = choose_device(device)
         self.ref = bundle.ref
-        calibration = bundle.calibration()
         try:
-            self.preprocessing = Preprocessing.model_validate(bundle.manifest.preprocessing)
-            self.calibration = None if calibration is None else Calibration.model_validate(calibration)
-        except ValidationError as exc:
-            reason = " ".join(str(exc).split())
-            raise EngineError(f"{exc.title.lower()} of {bundle.ref} does not fit this version: {reason}") from exc
+            self.preprocessing = Preprocessing.recorded(bundle.manifest.preprocessing, ref=bundle.ref)
+        except IngestError as exc:
+            raise EngineError(str(exc)) from exc
+        calibration = bundle.calibration()
+        self.calibration = None if calibration is None else Calibration.recorded(calibration, ref=bundle.ref)
         self._threads = threads
         try:
             self._detector = load_detector(bundle).to(self.device)

@@ -7,14 +7,14 @@ from the serving path is how deployed models come to judge differently.
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest.errors import ImageError
+from ingest.errors import ImageError, IngestError
 from ingest.frame import Picture
 
 RGB = NDArray[np.uint8]
@@ -37,6 +37,19 @@ class Preprocessing(BaseModel):
     """Region of interest `[x0, y0, x1, y1]` in pixels of the full picture, cut out first."""
     mask: tuple[tuple[int, int], ...] | None = None
     """Polygon in pixels of the full picture; everything outside becomes a constant grey."""
+
+    @classmethod
+    def recorded(cls, fields: object, *, ref: str) -> Self:
+        """Read what the manifest of model `ref` records.
+
+        Raises:
+            IngestError: it is none of this version.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as exc:
+            reason = " ".join(str(exc).split())
+            raise IngestError(f"preprocessing of {ref} does not fit this version: {reason}") from exc
 
     @model_validator(mode="after")
     def _check_regions(self) -> "Preprocessing":

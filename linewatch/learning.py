@@ -62,7 +62,7 @@ def confirmed(config: Config, line: LineConfig, bundle: Bundle, history: History
             "from: label some with `linewatch alerts label`, or on the page"
         )
     try:
-        wanted = Preprocessing.model_validate(bundle.manifest.preprocessing)
+        wanted = Preprocessing.recorded(bundle.manifest.preprocessing, ref=bundle.ref)
         preprocessing = View(roi=line.roi, mask=line.mask).apply(wanted)
     except IngestError as error:
         raise ConfigError(f"line {line.id}: {error}") from error

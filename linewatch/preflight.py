@@ -7,6 +7,8 @@ from alerts.sinks import open_sink
 from inference.broken_promises import broken_promises
 from inference.calibration import Calibration
 from inference.config import JudgeConfig
+from inference.errors import InferenceError
+from ingest.errors import IngestError
 from ingest.preprocess import Preprocessing
 from linewatch.config import Config, LineConfig
 from linewatch.datafolder import claim
@@ -17,7 +19,7 @@ from linewatch.firstpicture import first_picture
 from linewatch.freeport import port_finding
 from storage.errors import StorageError
 from storage.golden import GoldenSamples
-from storage.models import Bundle, Registry
+from storage.models import Registry
 from storage.server import connect
 from storage.unavailable import mapped
 
@@ -103,13 +105,19 @@ def _model(registry: Registry, line: LineConfig, judge: JudgeConfig) -> Iterator
     except StorageError as error:
         yield bad(subject, str(error))
         return
+    try:
+        fitted = Preprocessing.recorded(bundle.manifest.preprocessing, ref=bundle.ref)
+        promised = None if calibration is None else Calibration.recorded(calibration, ref=bundle.ref)
+    except (IngestError, InferenceError) as error:
+        yield bad(subject, str(error), "fit it again, or promote another version")
+        return
     yield good(subject, f"{bundle.ref} is complete")
-    yield from _regions(subject, bundle, line)
-    if calibration is None:
+    yield from _regions(subject, fitted, line)
+    if promised is None:
         mend = f"linewatch calibrate {bundle.path.parent.parent / bundle.ref} --data DIR"
         yield bad(subject, "is not calibrated, so it has no threshold", mend)
         return
-    yield from _promise(subject, Calibration.model_validate(calibration), line, judge)
+    yield from _promise(subject, promised, line, judge)
 
 
 def _promise(subject: str, calibration: Calibration, line: LineConfig, judge: JudgeConfig) -> Iterator[Finding]:
@@ -125,9 +133,8 @@ def _promise(subject: str, calibration: Calibration, line: LineConfig, judge: Ju
         yield note(subject, broken.why, broken.mend)
 
 
-def _regions(subject: str, bundle: Bundle, line: LineConfig) -> Iterator[Finding]:
+def _regions(subject: str, fitted: Preprocessing, line: LineConfig) -> Iterator[Finding]:
     """A model sees what it was fitted on only if the line cuts the picture the same way."""
-    fitted = Preprocessing.model_validate(bundle.manifest.preprocessing)
     for name, of_model, of_line in (("roi", fitted.roi, line.roi), ("mask", fitted.mask, line.mask)):
         cropped_before = name == "roi" and of_model is None  # fitted on pictures of the region itself
         if of_model != of_line and not cropped_before:

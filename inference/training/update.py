@@ -51,13 +51,14 @@ def open_learner(bundle: Bundle, *, device: str, batch: int) -> tuple[Recipe, De
 
     Raises:
         EngineError: no such device, or the detector cannot learn from more images.
+        IngestError: its preprocessing is none of this version.
         storage.errors.StorageError: the bundle cannot be read.
     """
     manifest, chosen = bundle.manifest, choose_device(device)
     detector = load_detector(bundle).to(chosen)
     if not isinstance(detector, Updatable):
         raise EngineError(f"{bundle.ref} is {manifest.detector}, which cannot learn on: fit it anew on all good images")
-    preprocessing = Preprocessing.model_validate(manifest.preprocessing)
+    preprocessing = Preprocessing.recorded(manifest.preprocessing, ref=bundle.ref)
     made = Recipe(manifest.detector, detector.settings, preprocessing, weights=None, device=chosen, batch=batch)
     return made, detector
 
@@ -137,7 +138,7 @@ def update_model(
         raise DataError(f"{data} holds the very images {bundle.ref} has learned from: name images it has not seen")
     train, held_out = (good.train, good.calibration) if good.calibration is not None else hold_out(made, good)
     stored = bundle.calibration()
-    standing = None if stored is None else Calibration.model_validate(stored)
+    standing = None if stored is None else Calibration.recorded(stored, ref=bundle.ref)
     smoothing = standing.smoothing if standing is not None and good.video else 1
     before: dict[str, int] = {}
     if standing is not None:

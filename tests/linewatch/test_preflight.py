@@ -1,4 +1,8 @@
-"""What `linewatch check` says of a line's promise about false alarms."""
+"""What `linewatch check` says of a line's model and of its promise about false alarms."""
+
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +12,8 @@ from inference.config import JudgeConfig
 from inference.false_alarms import parse_false_alarms
 from linewatch.config import LineConfig
 from linewatch.findings import Finding, Grade
-from linewatch.preflight import _promise
+from linewatch.preflight import _model, _promise
+from storage.models import Bundle, Registry
 
 IMAGES = Calibration.of(np.arange(400), "split")
 VIDEO = Calibration.of_video(np.random.default_rng(0).normal(size=4000), frame_s=0.2)
@@ -50,3 +55,15 @@ def test_evidence_that_cannot_add_up_and_a_faster_line_are_worth_a_note() -> Non
     assert "evidence does not add up" in said(IMAGES, "5%", slack=1.5)[1].text
     assert len(said(VIDEO, "5%", slack=1.5)) == 1
     assert "calibrated at 5 frames a second, the line has 10" in said(VIDEO, "5%", fps=10.0)[1].text
+
+
+def test_a_model_of_another_version_is_bad(tmp_path: Path, plate_model: Bundle) -> None:
+    shutil.copytree(plate_model.path.parent, tmp_path / "plate")
+    file = tmp_path / "plate" / "1" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"preprocessing": manifest["preprocessing"] | {"rotate": 90}}))
+    line = LineConfig(id="belt", source="synthetic:belt", model="plate", false_alarms="1%")
+    judge = JudgeConfig(line="belt", model="plate", false_alarms=parse_false_alarms("1%"))
+    (found,) = _model(Registry(tmp_path), line, judge)
+    assert found.grade is Grade.BAD
+    assert "preprocessing of plate@1 does not fit this version" in found.text
